@@ -1,0 +1,145 @@
+"""Sizes, resizing, normalising and cutting into patches: the arithmetic between pixels and the vision tower.
+
+Bit-identical to transformers 5.23's Qwen2VLImageProcessor (its torchvision backend), which tests compare.
+
+Shape names: F frames, H height, W width, P patches, C values of a patch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qwen3vl.errors import InvalidParams, MediaTooLarge
+from qwen3vl.processor.settings import MAX_ASPECT_RATIO, VisionSettings
+
+if TYPE_CHECKING:
+    from qwen3vl.settings import MediaOptions
+
+
+def check_ratio(height: int, width: int, name: str = "picture") -> None:
+    """Raises MediaTooLarge if one side is more than 200 times the other."""
+    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+        raise MediaTooLarge(
+            f"{name}: {width}x{height} pixels; one side may be at most {MAX_ASPECT_RATIO} times the other, "
+            "crop or split it"
+        )
+
+
+def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """(height, width) after resizing: multiples of `factor`, area within the bounds, ratio nearly kept.
+
+    transformers' rule, with Python's rounding of halves to even. A notebook's example: 1920 x 1376 with
+    factor 32 and at most 2048 * 32 * 32 pixels becomes 1696 x 1216.
+    """
+    assert height > 0 and width > 0, (height, width)
+    check_ratio(height, width)
+    h_bar, w_bar = round(height / factor) * factor, round(width / factor) * factor
+    if h_bar * w_bar > max_pixels:
+        beta = math.sqrt((height * width) / max_pixels)
+        h_bar = max(factor, math.floor(height / beta / factor) * factor)
+        w_bar = max(factor, math.floor(width / beta / factor) * factor)
+    elif h_bar * w_bar < min_pixels:
+        beta = math.sqrt(min_pixels / (height * width))
+        h_bar = math.ceil(height * beta / factor) * factor
+        w_bar = math.ceil(width * beta / factor) * factor
+    return h_bar, w_bar
+
+
+def picture_bounds(settings: VisionSettings, options: MediaOptions | None) -> tuple[int, int]:
+    """(min_pixels, max_pixels) for a picture: the options', else the checkpoint's.
+
+    Raises InvalidParams if they cross, naming where each comes from.
+    """
+    given_min, given_max = (options.min_pixels, options.max_pixels) if options else (None, None)
+    low = settings.min_pixels if given_min is None else given_min
+    high = settings.max_pixels if given_max is None else given_max
+    if low > high:
+        origin = {True: "the checkpoint's", False: "given"}
+        raise InvalidParams(
+            f"min_pixels={low} ({origin[given_min is None]}) is above max_pixels={high} ({origin[given_max is None]})"
+        )
+    return low, high
+
+
+def resize_pixels(pixels_HWC: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 (H, W, C) resized to `size` = (height, width) with antialiased bicubic.
+
+    torchvision's resize of a uint8 tensor on the CPU is this one call, whose integer arithmetic does not
+    depend on the memory format (the tests compare both).
+    """
+    assert pixels_HWC.dtype == np.uint8 and pixels_HWC.ndim == 3, (pixels_HWC.dtype, pixels_HWC.shape)
+    if pixels_HWC.shape[:2] == tuple(size):
+        return pixels_HWC
+    import torch  # here: decoding processes import this module and never resize
+
+    if not pixels_HWC.flags.writeable:  # torch warns about read-only memory; nothing writes to it here
+        pixels_HWC = pixels_HWC.copy()
+    picture_1CHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(picture_1CHW, size=list(size), mode="bicubic", antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()
+
+
+@lru_cache(maxsize=16)
+def _normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
+    """float32 (channels, 256): the normalised value of every uint8 value.
+
+    transformers fuses rescaling and normalising: (x - mean * 255) / (std * 255), each step in float32.
+    """
+    values = np.arange(256, dtype=np.float32)
+    scale = np.float32(255)
+    means, stds = np.array(mean, np.float32) * scale, np.array(std, np.float32) * scale
+    table: np.ndarray = (values[None] - means[:, None]) / stds[:, None]
+    table.setflags(write=False)
+    return table
+
+
+def patchify(frames_FHWC: np.ndarray, settings: VisionSettings) -> np.ndarray:
+    """Normalised float32 patches (P, C) of uint8 RGB frames.
+
+    Rows run over (t, block row, block column, row in block, column in block), values over (channel,
+    frame, y, x). With patch_size 16, merge_size 2 and temporal_patch_size 2, a picture of 64 x 96 has a
+    grid of 1 x 4 x 6; its row 5 is block 1 (columns 32-63 of rows 0-31), place 1 (row 0, column 1 in the
+    block): pixels y 0-15, x 48-63. Value 512 * c + 256 * f + 16 * y + x is channel c of frame f.
+
+    Args:
+        frames_FHWC: one frame (a picture, seen `temporal_patch_size` times) or a multiple of
+            temporal_patch_size; sides are multiples of settings.factor.
+    """
+    p, m, t = settings.patch_size, settings.merge_size, settings.temporal_patch_size
+    F, H, W, C = frames_FHWC.shape
+    assert frames_FHWC.dtype == np.uint8 and C == 3, (frames_FHWC.dtype, frames_FHWC.shape)
+    assert H % (p * m) == 0 and W % (p * m) == 0 and (F == 1 or F % t == 0), (frames_FHWC.shape, settings)
+    groups, frames = (1, 1) if F == 1 else (F // t, t)
+    grouped = frames_FHWC.reshape(groups, frames, H // (p * m), m, p, W // (p * m), m, p, C)
+    ordered = np.ascontiguousarray(grouped.transpose(0, 2, 5, 3, 6, 8, 1, 4, 7))
+    rows = groups * (H // p) * (W // p)
+    values = ordered.reshape(rows, C, frames, p * p)
+    out = np.empty((rows, C, t, p * p), np.float32)
+    table = _normalisation(settings.mean, settings.std)
+    for c in range(C):
+        out[:, c] = table[c][values[:, c]]
+    return out.reshape(rows, C * t * p * p)
+
+
+def patch_grid(frames: int, height: int, width: int, settings: VisionSettings) -> tuple[int, int, int]:
+    """grid_thw of `frames` frames (1 for a picture) of resized height x width."""
+    groups = max(1, frames // settings.temporal_patch_size)
+    return groups, height // settings.patch_size, width // settings.patch_size
+
+
+def digest_frames(frames_FHWC: np.ndarray, settings: VisionSettings) -> str:
+    """SHA-256 (hex) that names the patches and grid of these frames.
+
+    Taken over the uint8 pixels, their shape and all that turns them into patches: it determines the
+    patches and is determined by them, at an eighth of the bytes.
+    """
+    s = settings
+    head = repr((frames_FHWC.shape, s.patch_size, s.temporal_patch_size, s.merge_size, s.mean, s.std))
+    sha = hashlib.sha256(head.encode())
+    sha.update(np.ascontiguousarray(frames_FHWC).data)
+    return sha.hexdigest()
