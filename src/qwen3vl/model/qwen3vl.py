@@ -1,0 +1,113 @@
+"""The whole model: vision tower, fusion, decoder, head.
+
+Shape names: T tokens of all sequences of a batch one behind the other ("packed"), P patches,
+C values of a patch, R rows of logits, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from qwen3vl.config import ModelConfig
+from qwen3vl.model.attention import ForwardContext, make_attention
+from qwen3vl.model.fusion import Fused, fuse
+from qwen3vl.model.text import TextAttention, TextModel
+from qwen3vl.model.vision import Grid, VisionAttention, VisionTower, VisualFeatures
+
+Progress = Callable[[int, int], None]  # (done, of)
+
+PATCHES_PER_CHUNK = 16384  # of the vision tower: bounds its memory, however long the video
+
+
+class Qwen3VL(nn.Module):
+    """Qwen3-VL, dense or mixture of experts.
+
+    patches_PC ─► visual (VisionTower) ─┬─ embeddings ─► take the placeholders' place ┐
+                                        └─ DeepStack k ─► added after layer k         │
+    input_ids_T ─► language_model.embed_tokens ───────────────────────────────────────┤
+    positions_3T ─► interleaved MRoPE ─► q, k of every layer                          │
+                    language_model.layers[0 .. L-1] ◄─────────────────────────────────┘
+                    language_model.norm ─► lm_head ─► logits_RV
+
+    Batches are packed, never padded; `ForwardContext` says where each sequence lies and which cache it
+    continues. Positions come from model/positions.py.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.visual = VisionTower(config.vision)
+        self.language_model = TextModel(config.text)
+        self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.language_model.embed_tokens.weight
+
+    @property
+    def device(self) -> torch.device:
+        return self.lm_head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.lm_head.weight.dtype
+
+    def use_attention(self, name: str | None) -> None:
+        """ "sdpa" (the default) or "flash_attention_2" everywhere. Raises UnsupportedOption."""
+        attention = make_attention(name)
+        for module in self.modules():
+            if isinstance(module, (TextAttention, VisionAttention)):
+                module.attention = attention
+
+    def encode_visuals(
+        self, patches_PC: Tensor, frames: Sequence[Grid], progress: Progress | None = None
+    ) -> VisualFeatures:
+        """Run the vision tower, a bounded number of frames at a time.
+
+        `frames` are the grids of all frames in order; `progress` is told patches done and in all.
+        """
+        parts, start, total = [], 0, len(patches_PC)
+        for chunk in _chunks(frames, PATCHES_PER_CHUNK):
+            end = start + sum(height * width for height, width in chunk)
+            parts.append(self.visual(patches_PC[start:end].to(self.device), chunk))
+            start = end
+            if progress is not None:
+                progress(start, total)
+        if start != total:
+            raise AssertionError(f"{total} patches, but the frames' grids cover {start}")
+        return VisualFeatures.join(parts)
+
+    def forward(
+        self,
+        input_ids_T: Tensor,
+        positions_3T: Tensor,
+        context: ForwardContext,
+        features: VisualFeatures | None = None,
+        logits_at: Tensor | None = None,
+    ) -> Tensor:
+        """-> logits_RV for the tokens `logits_at` (indices; None: all T).
+
+        `features` belong to the placeholders among these tokens, in order; None: there are none.
+        """
+        hidden_TD = self.language_model(self.embed(input_ids_T, features), positions_3T, context)
+        return self.lm_head(hidden_TD if logits_at is None else hidden_TD[logits_at])
+
+    def embed(self, input_ids_T: Tensor, features: VisualFeatures | None = None) -> Fused:
+        embeddings_TD = self.language_model.embed_tokens(input_ids_T)
+        if features is None:
+            return Fused(embeddings_TD)
+        return fuse(input_ids_T, embeddings_TD, features, (self.config.image_token_id, self.config.video_token_id))
+
+
+def _chunks(frames: Sequence[Grid], limit: int) -> list[list[Grid]]:
+    """Neighbouring frames together up to `limit` patches; a larger frame goes alone."""
+    chunks: list[list[Grid]] = []
+    room = 0
+    for height, width in frames:
+        if not chunks or height * width > room:
+            chunks.append([])
+            room = limit
+        chunks[-1].append((height, width))
+        room -= height * width
+    return chunks

@@ -1,0 +1,112 @@
+"""The text decoder: Qwen3's layers with interleaved MRoPE, and DeepStack added to the first of them.
+
+Shape names: T tokens of all sequences of the batch one behind the other, D hidden size, N query heads,
+K key/value heads, H head size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from qwen3vl.config import TextConfig
+from qwen3vl.model.attention import Attention, ForwardContext, SdpaAttention
+from qwen3vl.model.fusion import Fused
+from qwen3vl.model.layers import RMSNorm, SwiGLU
+from qwen3vl.model.moe import SparseMlp
+from qwen3vl.model.rope import mrope_axes, rotate, text_frequencies, text_rotary
+
+
+class TextModel(nn.Module):
+    """embeddings_TD, positions_3T -> hidden_TD
+
+    layers[i]:  x += self_attn(input_layernorm(x)); x += mlp(post_attention_layernorm(x))
+      └─ after layer k:  x[visual tokens] += DeepStack feature k
+    norm
+    """
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self._rotary_tables: dict[torch.device, tuple[Tensor, Tensor, float]] = {}
+
+    def forward(self, inputs: Fused, positions_3T: Tensor, context: ForwardContext) -> Tensor:
+        x_TD = inputs.embeddings_TD
+        rotary = self.rotary(positions_3T.to(x_TD.device), x_TD.dtype)
+        for i, layer in enumerate(self.layers):
+            device = next(layer.parameters()).device
+            if x_TD.device != device:  # the layers are spread over several devices
+                x_TD, rotary = x_TD.to(device), self.rotary(positions_3T.to(device), x_TD.dtype)
+            x_TD = layer(x_TD, rotary, context)
+            if i < len(inputs.deepstack):
+                x_TD = inputs.add_deepstack(x_TD, i)
+        for segment in context.segments:
+            if segment.cache is not None:
+                segment.cache.advance(segment.length)
+        return self.norm(x_TD.to(self.norm.weight.device))
+
+    def rotary(self, positions_3T: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """-> cos_TH, sin_TH."""
+        device = positions_3T.device
+        if device not in self._rotary_tables:
+            frequencies, scale = text_frequencies(self.config.rope, self.config.head_dim)
+            axes = mrope_axes(self.config.rope.mrope_section, self.config.head_dim // 2)
+            self._rotary_tables[device] = frequencies.to(device), axes.to(device), scale
+        return text_rotary(positions_3T, *self._rotary_tables[device], dtype)
+
+
+class DecoderLayer(nn.Module):
+    """A pre-norm transformer layer; its MLP is dense or a mixture of experts."""
+
+    def __init__(self, config: TextConfig, index: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = TextAttention(config, index)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        sparse = config.moe is not None and index not in config.moe.dense_layers
+        self.mlp: nn.Module
+        if sparse and config.moe is not None:
+            self.mlp = SparseMlp(config.hidden_size, config.moe)
+        else:
+            self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
+
+    def forward(self, x_TD: Tensor, rotary: tuple[Tensor, Tensor], context: ForwardContext) -> Tensor:
+        x_TD = x_TD + self.self_attn(self.input_layernorm(x_TD), rotary, context)
+        return x_TD + self.mlp(self.post_attention_layernorm(x_TD))
+
+
+class TextAttention(nn.Module):
+    """Grouped-query attention; each head of q and k is normalised before it is turned."""
+
+    def __init__(self, config: TextConfig, index: int) -> None:
+        super().__init__()
+        self.index = index
+        self.head_dim = config.head_dim
+        wide, narrow = (n * config.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
+        self.q_proj = nn.Linear(config.hidden_size, wide, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, narrow, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, narrow, bias=False)
+        self.o_proj = nn.Linear(wide, config.hidden_size, bias=False)
+        self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.attention: Attention = SdpaAttention()
+
+    def forward(self, x_TD: Tensor, rotary: tuple[Tensor, Tensor], context: ForwardContext) -> Tensor:
+        q_TNH = rotate(self.q_norm(self._heads(self.q_proj(x_TD))), *rotary)
+        k_TKH = rotate(self.k_norm(self._heads(self.k_proj(x_TD))), *rotary)
+        v_TKH = self._heads(self.v_proj(x_TD))
+        out = []
+        for segment in context.segments:
+            q, k, v = q_TNH[segment.slice], k_TKH[segment.slice], v_TKH[segment.slice]
+            if segment.cache is None:
+                k_KSH, v_KSH = k.transpose(0, 1), v.transpose(0, 1)
+            else:
+                k_KSH, v_KSH = segment.cache.append(self.index, k, v)
+            out.append(self.attention.causal(q, k_KSH, v_KSH).flatten(1))
+        return self.o_proj(out[0] if len(out) == 1 else torch.cat(out))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.head_dim))
