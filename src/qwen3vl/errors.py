@@ -91,7 +91,15 @@ class WeightsError(CheckpointError):
 
 
 class ParseError(Qwen3VLError, ValueError):
-    """The model's answer does not have the form that was asked for."""
+    """The model's answer does not have the form that was asked for.
+
+    Attributes:
+        raw: the whole answer, where it is known.
+    """
+
+    def __init__(self, message: str, raw: str = "") -> None:
+        super().__init__(message)
+        self.raw = raw
 
 
 class GenerationError(Qwen3VLError):
