@@ -54,6 +54,10 @@ class VisualSpan:
     visual: int
     frame: int
 
+    def end(self, merge_size: int) -> int:
+        """Index behind its last placeholder."""
+        return self.start + self.grid_hw[0] * self.grid_hw[1] // merge_size**2
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInputs:

@@ -1,0 +1,118 @@
+"""One conversation as the model holds it: its tokens, its cache, and where it goes on.
+
+Shape names: T tokens of a prompt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from qwen3vl.config import ModelConfig
+from qwen3vl.errors import ContextTooLong
+from qwen3vl.inputs import ModelInputs, VisualSpan
+from qwen3vl.model.cache import KVCache
+from qwen3vl.model.positions import mrope_positions
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A whole prompt with the position of each token, ready to be read by a Runner.
+
+    Attributes:
+        inputs: from the processor.
+        positions_3T: MRoPE positions of the tokens.
+        next_position: of the token behind the last.
+        spans: (start, end) of each run of placeholders, in order; the runs of inputs.spans.
+    """
+
+    inputs: ModelInputs
+    positions_3T: np.ndarray
+    next_position: int
+    spans: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, inputs: ModelInputs, config: ModelConfig) -> Prompt:
+        merge_size = config.vision.spatial_merge_size
+        positions, following = mrope_positions(inputs.num_tokens, inputs.spans, merge_size)
+        return cls(inputs, positions, following, tuple((span.start, span.end(merge_size)) for span in inputs.spans))
+
+    @property
+    def num_tokens(self) -> int:
+        return self.inputs.num_tokens
+
+    def key(self, span: VisualSpan) -> tuple[int, str, int]:
+        """What tells one run of placeholders from another: its place, its pixels (by digest), its frame."""
+        return span.start, self.inputs.visuals[span.visual].receipt.digest, span.frame
+
+    def num_placeholders(self, start: int, end: int) -> int:
+        """Visual tokens among tokens start..end."""
+        return sum(max(0, min(end, b) - max(start, a)) for a, b in self.spans)
+
+
+@dataclass(slots=True)
+class Sequence:
+    """Tokens whose keys and values are in `cache`.
+
+    A later prompt that begins like this one (the next turn of a conversation) goes on from the part
+    they share: same tokens, and the same pictures by digest.
+
+    Attributes:
+        token_ids: the tokens in the cache.
+        next_position: position of the next token.
+        visuals: Prompt.key of every visual span that begins among the tokens, in order.
+    """
+
+    cache: KVCache
+    token_ids: list[int] = field(default_factory=list)
+    next_position: int = 0
+    visuals: list[tuple[int, str, int]] = field(default_factory=list)
+
+    @property
+    def num_cached_tokens(self) -> int:
+        return len(self.token_ids)
+
+    def shared_prefix(self, prompt: Prompt) -> int:
+        """How many tokens of `prompt` are in the cache already; at least one is left to be read.
+
+        A prefix never ends inside a picture, and never goes past one that differs.
+        """
+        ids, limit = prompt.inputs.input_ids_T, min(self.num_cached_tokens, prompt.num_tokens - 1)
+        held = np.asarray(self.token_ids[:limit], dtype=np.int64)
+        differing = np.flatnonzero(held != ids[:limit])
+        shared = int(differing[0]) if len(differing) else limit
+        known = set(self.visuals)
+        for span, (start, end) in zip(prompt.inputs.spans, prompt.spans, strict=True):
+            if start >= shared:
+                break
+            if end > shared or prompt.key(span) not in known:
+                return start
+        return shared
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens from `length` on."""
+        self.cache.truncate(length)
+        del self.token_ids[length:]
+        self.visuals = [visual for visual in self.visuals if visual[0] < length]
+
+
+def check_context(prompt: Prompt, new_tokens: int, config: ModelConfig, max_context: int | None = None) -> None:
+    """Raise ContextTooLong, with the numbers, if prompt and answer do not fit.
+
+    Tokens are bounded by max_position_embeddings (or `max_context`), positions by what rotary was made
+    for: with YaRN factor x original. Pictures need fewer positions than tokens.
+    """
+    limit = max_context or config.text.max_position_embeddings
+    tokens = prompt.num_tokens + new_tokens
+    if tokens > limit:
+        raise ContextTooLong(
+            f"the prompt has {prompt.num_tokens} tokens and the answer needs room for {new_tokens}: "
+            f"together {tokens}, but the context holds {limit}"
+        )
+    positions, most = prompt.next_position + new_tokens, config.text.max_positions
+    if max_context is None and positions > most:
+        raise ContextTooLong(
+            f"prompt and answer reach position {positions}, but the rotary embedding is made for {most}; "
+            "state max_context to go beyond it all the same"
+        )
