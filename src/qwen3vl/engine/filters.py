@@ -2,9 +2,10 @@
 
 Each function takes float32 [B, V] and returns new scores [B, V] with transformers' semantics
 (generation/logits_process.py) or OpenAI's, where transformers has none. A setting is one number for
-the whole batch or a tensor [B] with one per row; `OFF` names the value that leaves a row alone.
+the whole batch or a tensor [B] with one per row, where a row that wants none has the neutral value.
+Presence, frequency and bias are sums that the sampler keeps ready (see SequenceSampler).
 
-    penalise: repetition -> presence, frequency -> bias -> min_tokens      (greedy takes the argmax here)
+    penalise: repetition -> presence, frequency, bias -> min_tokens        (greedy takes the argmax here)
     warp:     temperature -> top_k -> top_p -> min_p                       (sampling only)
 
 B rows, V vocabulary, K tokens that are still candidates.
@@ -21,22 +22,15 @@ from torch import Tensor
 from qwen3vl.settings import SamplingParams
 
 Setting: TypeAlias = "float | Tensor"
-OFF = {"temperature": 1.0, "top_p": 1.0, "min_p": 0.0, "repetition": 1.0, "presence": 0.0, "frequency": 0.0}
 
-PREFIX = 1024  # kept_tokens looks at this many tokens before it leaves the row to the full rule
-MARGIN = 1e-4  # ten times what a float32 softmax over the vocabulary rounds; nearer to a border, the full rule decides
+PREFIX = 1024  # top_p without top_k looks at so many tokens before it sorts the whole vocabulary
+MARGIN = 1e-4  # ten times what a float32 softmax over the vocabulary rounds
 
 
 def penalise_repetition(logits_BV: Tensor, seen_BV: Tensor, penalty: Setting) -> Tensor:
     """Divide positive and multiply negative logits of every token seen in prompt or answer, once."""
     penalty = _column(penalty)
     return torch.where(seen_BV, torch.where(logits_BV < 0, logits_BV * penalty, logits_BV / penalty), logits_BV)
-
-
-def penalise_presence(logits_BV: Tensor, counts_BV: Tensor, presence: Setting, frequency: Setting) -> Tensor:
-    """OpenAI's rule: logit - count * frequency - (count > 0) * presence; `counts_BV` of generated tokens."""
-    frequency, presence = _column(frequency), _column(presence)
-    return logits_BV - counts_BV * frequency - (counts_BV > 0).to(logits_BV.dtype) * presence
 
 
 def suppress(scores_BV: Tensor, token_ids: Tensor) -> Tensor:
@@ -94,8 +88,8 @@ def warp(scores_BV: Tensor, params: SamplingParams) -> Tensor:
 
 
 def _warp_row(scores_V: Tensor, params: SamplingParams) -> Tensor:
-    ids_K = kept_tokens(scores_V, params)
-    if ids_K is None:
+    ids_K, certain = _likely_enough(scores_V, params)
+    if not certain:
         return _warp_in_full(scores_V[None], params)[0]
     return torch.full_like(scores_V, -math.inf).index_copy(0, ids_K, scores_V[ids_K])
 
@@ -114,53 +108,55 @@ def _warp_in_full(scores_BV: Tensor, params: SamplingParams) -> Tensor:
 def candidates(scores_V: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
     """The tokens of one row that top_k, top_p and min_p leave, in ascending id, and their scores.
 
-    `scores_V` has its temperature applied. The same tokens as in `warp`.
+    `scores_V` has its temperature applied. The same tokens as in `warp`, save where that hangs on the
+    instability of a sort or the last bits of a sum: here sums are exact and the lowest ids of a tie
+    stay, on every device.
     """
-    if params.top_k is None and params.top_p == 1 and not params.min_p:
-        return torch.arange(len(scores_V), device=scores_V.device), scores_V
-    ids_K = kept_tokens(scores_V, params)
-    if ids_K is None:
-        ids_K = _warp_in_full(scores_V[None], params)[0].isfinite().nonzero()[:, 0]
+    if params.top_k is None and params.top_p == 1:
+        if not params.min_p:
+            return torch.arange(len(scores_V), device=scores_V.device), scores_V
+        ids_K = filter_min_p(scores_V[None], params.min_p)[0].isfinite().nonzero()[:, 0]
+    else:
+        ids_K = _likely_enough(scores_V, params)[0]
     return ids_K, scores_V[ids_K]
 
 
-def kept_tokens(scores_V: Tensor, params: SamplingParams) -> Tensor | None:
-    """Ids that top_k, top_p and min_p keep, ascending, found without sorting the vocabulary.
+def _likely_enough(scores_V: Tensor, params: SamplingParams) -> tuple[Tensor, bool]:
+    """Ids, ascending, that top_k, top_p and min_p keep, found without sorting the vocabulary.
 
-    None where the answer hangs on a tie or on the last bits of a sum: then the full rule must decide.
-    Sorting 151,936 scores takes longer than everything else together.
+    The flag says that transformers' way certainly keeps the same: no tie straddles a border, and no sum
+    is near it. Sorting 151,936 scores takes longer than everything else that a token costs.
     """
-    if params.top_k is None and params.top_p == 1:
-        return None
-    found = _most_likely(scores_V, params.top_k)
-    if found is None:
-        return None
-    ids_K, probs_K = found
-    keep: int | None = len(ids_K)
+    ids_K, probs_K = _most_likely(scores_V, params.top_k, PREFIX)
+    certain, keep = len(ids_K) <= PREFIX, len(ids_K)
     if params.top_p < 1:
-        keep = _count_top_p(probs_K, params.top_p)
-    if keep == len(ids_K) and params.top_k is None and keep < len(scores_V):
-        return None  # top_p reaches beyond the prefix
-    if keep is not None and params.min_p:
-        keep = _count_min_p(probs_K[:keep], params.min_p)
-    return None if keep is None else ids_K[:keep].sort().values
+        keep, sure = _count_top_p(probs_K, params.top_p)
+        if keep == len(ids_K) and params.top_k is None:
+            ids_K, probs_K = _most_likely(scores_V, None, len(scores_V))
+            keep, sure = _count_top_p(probs_K, params.top_p)
+        certain = certain and sure
+    if params.min_p:
+        keep, sure = _count_min_p(probs_K[:keep], params.min_p)
+        certain = certain and sure
+    return ids_K[:keep].sort().values, certain
 
 
-def _most_likely(scores_V: Tensor, top_k: int | None) -> tuple[Tensor, Tensor] | None:
-    """Ids and float64 probabilities, descending: of the top_k tokens with all ties, or of the first PREFIX."""
-    top = torch.topk(scores_V, min(top_k or PREFIX, len(scores_V)))
-    if top_k is None:
-        total = (scores_V - top.values[0]).exp().sum().cpu().double()
-        return top.indices, (top.values - top.values[0]).cpu().double().exp() / total
-    ids_K = (scores_V >= top.values[-1]).nonzero()[:, 0]
-    if len(ids_K) > PREFIX:
-        return None
+def _most_likely(scores_V: Tensor, top_k: int | None, prefix: int) -> tuple[Tensor, Tensor]:
+    """Ids and probabilities of the top_k tokens, or of the first `prefix`; all ties with the last included.
+
+    Descending, ties in ascending id. Probabilities are float64 on the CPU (not every device has it), of
+    top_k's tokens among themselves or of the prefix in the whole vocabulary.
+    """
+    lowest = torch.topk(scores_V, min(top_k or prefix, len(scores_V))).values[-1]
+    ids_K = (scores_V >= lowest).nonzero()[:, 0]
     scores_K, order_K = scores_V[ids_K].sort(descending=True, stable=True)
-    return ids_K[order_K], scores_K.cpu().double().softmax(-1)  # float64 is not on every device
+    weights_K = (scores_K.cpu().double() - scores_K[0].item()).exp()
+    total = (scores_V - scores_K[0]).exp().sum().item() if top_k is None else weights_K.sum().item()
+    return ids_K[order_K], weights_K / total
 
 
-def _count_top_p(probs_K: Tensor, top_p: float) -> int | None:
-    """How many of the descending probabilities top_p keeps; None where that is a close call.
+def _count_top_p(probs_K: Tensor, top_p: float) -> tuple[int, bool]:
+    """How many of the descending probabilities top_p keeps, and whether that is no close call.
 
     A token goes when it and all less likely ones add up to at most 1 - top_p, that is when the more
     likely ones reach top_p: of 0.5, 0.3, 0.2 (above: 0, 0.5, 0.8) top_p = 0.7 keeps two.
@@ -169,16 +165,15 @@ def _count_top_p(probs_K: Tensor, top_p: float) -> int | None:
     keep = max(1, int((above_K < top_p).sum()))
     close = bool(((above_K[1:] - top_p).abs() < MARGIN).any())
     tied = keep < len(probs_K) and bool(probs_K[keep - 1] == probs_K[keep])
-    return None if close or tied else keep
+    return keep, not (close or tied)
 
 
-def _count_min_p(probs_K: Tensor, min_p: float) -> int | None:
-    """How many of the descending probabilities min_p keeps; None where that is a close call."""
+def _count_min_p(probs_K: Tensor, min_p: float) -> tuple[int, bool]:
+    """How many of the descending probabilities min_p keeps, and whether that is no close call."""
     ratio_K = probs_K / probs_K[0]
     close = bool(((ratio_K - min_p).abs() < MARGIN * min_p).any())
-    if close or min_p < 1e-20:  # float32 probabilities that small are zero, and so is the threshold
-        return None
-    return int((ratio_K >= min_p).sum())
+    vanishing = min_p < 1e-20  # a float32 threshold may be zero, and so may the probabilities
+    return int((ratio_K >= min_p).sum()), not (close or vanishing)
 
 
 def _column(setting: Setting) -> Setting:

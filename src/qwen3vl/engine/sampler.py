@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -78,11 +79,9 @@ class SequenceSampler:
         self._vocab_size = vocab_size
         stops = sorted({*stop_ids, *params.stop_token_ids})
         self._stops = torch.tensor(stops, dtype=torch.long, device=device)
-        self._bias_ids = torch.tensor(list(params.logit_bias), dtype=torch.long, device=device)
-        self._biases = torch.tensor(list(params.logit_bias.values()), dtype=torch.float32, device=device)
         self._seen_V = _seen(prompt_ids, vocab_size, device) if params.repetition_penalty != 1 else None
-        counting = params.presence_penalty != 0 or params.frequency_penalty != 0
-        self._counts_V = torch.zeros(vocab_size, device=device) if counting else None
+        self._counts: Counter[int] = Counter()
+        self._offsets_V = _biases(params, vocab_size, device)
 
     def sample(self, logits_V: Tensor, forced: int | None = None) -> SampledToken:
         """Choose the next token from raw logits [V] of any float dtype, and remember it.
@@ -99,16 +98,12 @@ class SequenceSampler:
         return self._report(logits_V, token_id)
 
     def _penalise(self, logits_V: Tensor) -> Tensor:
-        params, scores_BV = self.params, logits_V[None]
+        scores_BV = logits_V[None]
         if self._seen_V is not None:
-            scores_BV = filters.penalise_repetition(scores_BV, self._seen_V[None], params.repetition_penalty)
-        if self._counts_V is not None:
-            scores_BV = filters.penalise_presence(
-                scores_BV, self._counts_V[None], params.presence_penalty, params.frequency_penalty
-            )
-        if len(self._bias_ids):
-            scores_BV = scores_BV.index_add(1, self._bias_ids, self._biases[None])
-        if self.num_generated < params.min_tokens and len(self._stops):
+            scores_BV = filters.penalise_repetition(scores_BV, self._seen_V[None], self.params.repetition_penalty)
+        if self._offsets_V is not None:
+            scores_BV = scores_BV + self._offsets_V
+        if self.num_generated < self.params.min_tokens and len(self._stops):
             scores_BV = filters.suppress(scores_BV, self._stops)
         return scores_BV[0]
 
@@ -122,11 +117,16 @@ class SequenceSampler:
         return int(ids_K[_draw(scores_K, self._generator)])
 
     def _record(self, token_id: int) -> None:
+        """Keep the offsets at bias - count * frequency - (count > 0) * presence: OpenAI's rule, without O(T) work."""
         self.num_generated += 1
         if self._seen_V is not None:
             self._seen_V[token_id] = True
-        if self._counts_V is not None:
-            self._counts_V[token_id] += 1
+        if self._offsets_V is not None:
+            params = self.params
+            self._counts[token_id] += 1
+            bias = params.logit_bias.get(token_id, 0.0)
+            penalty = self._counts[token_id] * params.frequency_penalty + params.presence_penalty
+            self._offsets_V[token_id] = bias - penalty
 
     def _report(self, logits_V: Tensor, token_id: int) -> SampledToken:
         if not self.params.logprobs:
@@ -185,7 +185,8 @@ def _draw(scores_K: Tensor, generator: torch.Generator) -> int:
     The first index whose cumulative probability lies above u * total. Probabilities 0.2, 0.0, 0.8 and
     u = 0.2 give index 2: cumulative 0.2, 0.2, 1.0, and a probability of zero never wins.
     """
-    cumulative_K = scores_K.cpu().double().softmax(dim=-1).cumsum(dim=-1)
+    weights_K = (scores_K - scores_K.max()).exp().cpu()
+    cumulative_K = weights_K.cumsum(dim=-1, dtype=torch.float64)
     total = cumulative_K[-1].item()
     u = torch.rand((), generator=generator, dtype=torch.float64).item()
     target = min(u * total, math.nextafter(total, 0))  # u * total can round up to total
@@ -196,6 +197,16 @@ def _seen(token_ids: Sequence[int] | Tensor, vocab_size: int, device: torch.devi
     ids = torch.as_tensor(token_ids, dtype=torch.long, device=device)
     assert ids.numel() == 0 or 0 <= int(ids.min()) <= int(ids.max()) < vocab_size, (ids, vocab_size)
     return torch.zeros(vocab_size, dtype=torch.bool, device=device).index_fill(0, ids, True)
+
+
+def _biases(params: SamplingParams, vocab_size: int, device: torch.device | str) -> Tensor | None:
+    """What is added to the logits before any token is generated; None where nothing ever is."""
+    if not (params.logit_bias or params.presence_penalty or params.frequency_penalty):
+        return None
+    offsets_V = torch.zeros(vocab_size, device=device)
+    for token_id, bias in params.logit_bias.items():
+        offsets_V[token_id] = bias
+    return offsets_V
 
 
 def _check_ids(name: str, token_ids: Collection[int], vocab_size: int) -> None:
