@@ -113,6 +113,9 @@ def _check_video(part: VideoPart, where: str) -> None:
 
 
 def is_frames(source: Any) -> bool:
+    """A list of pictures, or one array (frames, height, width, 3)."""
+    if isinstance(source, np.ndarray):
+        return source.ndim == 4
     return isinstance(source, Sequence) and not isinstance(source, (str, bytes, bytearray))
 
 

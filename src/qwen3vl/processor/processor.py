@@ -1,0 +1,195 @@
+"""From messages to what the model runs on.
+
+messages --as_messages--> Message --ChatTemplate.render--> Prompt
+   pictures, videos --prepare_picture, prepare_video--> Visual
+Prompt + Visuals --expand--> ModelInputs(ids, visuals, spans)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from qwen3vl.errors import CheckpointNotFound, UnsupportedOption
+from qwen3vl.inputs import ModelInputs, Visual
+from qwen3vl.processor.chat import ChatTemplate, Prompt
+from qwen3vl.processor.fetch import MediaPolicy
+from qwen3vl.processor.images import Manner, load_picture, picture_options, prepare_picture
+from qwen3vl.processor.messages import as_messages
+from qwen3vl.processor.placeholders import Footprint, VideoMarkers, expand
+from qwen3vl.processor.probe import check_picture, header_of, picture_grid, probe_picture
+from qwen3vl.processor.settings import VisionSettings
+from qwen3vl.processor.tokenizer import Tokenizer
+from qwen3vl.settings import MediaOptions
+from qwen3vl.types import ImagePart, Message, Messages, Tool, VideoPart
+
+_THREADS = 2  # decoding and resizing leave Python's lock; more would only hold more pictures at once
+
+
+class Processor:
+    """The front end of one checkpoint."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        template: ChatTemplate,
+        picture_settings: VisionSettings,
+        video_settings: VisionSettings,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.template = template
+        self.picture_settings = picture_settings
+        self.video_settings = video_settings
+        self._control_tokens = template.control_tokens(tokenizer)
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> Processor:
+        """Read the tokenizer, chat template and processor files of a checkpoint.
+
+        Raises CheckpointNotFound or ConfigError, naming the file.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise CheckpointNotFound(f"{folder}: no such folder")
+        tokenizer = Tokenizer.from_folder(folder)
+        return cls(
+            tokenizer,
+            ChatTemplate.from_folder(folder, tokenizer.named_tokens),
+            VisionSettings.from_file(folder / "preprocessor_config.json"),
+            VisionSettings.from_file(folder / "video_preprocessor_config.json"),
+        )
+
+    def __call__(
+        self,
+        messages: Messages,
+        *,
+        media: MediaOptions | None = None,
+        tools: Sequence[Tool] | None = None,
+        add_generation_prompt: bool = True,
+        add_vision_id: bool = False,
+        sanitize_control_tokens: bool = True,
+        policy: MediaPolicy | None = None,
+        manner: Manner = "qwen3vl",
+    ) -> ModelInputs:
+        """One prompt, ready for the model.
+
+        Args:
+            media: settings for all pictures and videos; a part's own override them.
+            add_vision_id: number the media: "Picture 1: ", "Video 1: ".
+            sanitize_control_tokens: control tokens in the caller's text are text; False: they act, as
+                in transformers by default.
+            policy: where media may come from (default: MediaPolicy.library()).
+            manner: how pictures become RGB, see `load_picture`.
+
+        Raises:
+            InvalidMessage, InvalidParams, MediaError.
+        """
+        conversation = as_messages(messages)
+        prompt = self.render(
+            conversation,
+            tools=tools,
+            add_generation_prompt=add_generation_prompt,
+            add_vision_id=add_vision_id,
+            sanitize_control_tokens=sanitize_control_tokens,
+        )
+        media, policy, parts = media or MediaOptions(), policy or MediaPolicy.library(), media_parts(conversation)
+        prepare = partial(self._prepare, media=media, policy=policy, manner=manner)
+        return self.assemble(prompt, _in_threads(prepare, parts), [_markers(part, media) for part in parts])
+
+    def count_tokens(
+        self,
+        messages: Messages,
+        *,
+        media: MediaOptions | None = None,
+        tools: Sequence[Tool] | None = None,
+        add_generation_prompt: bool = True,
+        add_vision_id: bool = False,
+        sanitize_control_tokens: bool = True,
+        policy: MediaPolicy | None = None,
+    ) -> int:
+        """Length of the prompt that the same call would make, from the headers of the media alone."""
+        conversation = as_messages(messages)
+        prompt = self.render(
+            conversation,
+            tools=tools,
+            add_generation_prompt=add_generation_prompt,
+            add_vision_id=add_vision_id,
+            sanitize_control_tokens=sanitize_control_tokens,
+        )
+        media, policy = media or MediaOptions(), policy or MediaPolicy.library()
+        footprints = [self._footprint(part, media, policy) for part in media_parts(conversation)]
+        return len(expand(prompt, footprints, self.tokenizer, self.picture_settings.merge_size)[0])
+
+    def render(
+        self,
+        messages: Messages,
+        *,
+        tools: Sequence[Tool] | None = None,
+        add_generation_prompt: bool = True,
+        add_vision_id: bool = False,
+        sanitize_control_tokens: bool = True,
+    ) -> Prompt:
+        """The prompt's text, with one placeholder for each picture and video (see ChatTemplate.render)."""
+        return self.template.render(
+            as_messages(messages),
+            tools=tools,
+            add_generation_prompt=add_generation_prompt,
+            add_vision_id=add_vision_id,
+            control_tokens=self._control_tokens if sanitize_control_tokens else None,
+        )
+
+    def assemble(
+        self, prompt: Prompt, visuals: Sequence[Visual], markers: Sequence[VideoMarkers] | None = None
+    ) -> ModelInputs:
+        """A rendered prompt and its prepared pictures and videos, in the prompt's order, as model inputs.
+
+        Raises InvalidMessage if they are not as many as the prompt has placeholders for.
+        """
+        default: VideoMarkers = "release"
+        styles = markers if markers is not None else [default] * len(visuals)
+        footprints = [Footprint.of(visual, style) for visual, style in zip(visuals, styles, strict=True)]
+        ids_T, spans = expand(prompt, footprints, self.tokenizer, self.picture_settings.merge_size)
+        return ModelInputs(ids_T, tuple(visuals), spans)
+
+    def _prepare(self, part: ImagePart | VideoPart, media: MediaOptions, policy: MediaPolicy, manner: Manner) -> Visual:
+        if isinstance(part, ImagePart):
+            return prepare_picture(part, self.picture_settings, media, policy, manner=manner)
+        from qwen3vl.processor.video import prepare_video
+
+        return prepare_video(part, self.video_settings, media, policy)
+
+    def _footprint(self, part: ImagePart | VideoPart, media: MediaOptions, policy: MediaPolicy) -> Footprint:
+        if isinstance(part, ImagePart):
+            return Footprint("image", self._picture_grid(part, media, policy))
+        raise UnsupportedOption("the tokens of a video cannot be counted from its header yet")
+
+    def _picture_grid(self, part: ImagePart, media: MediaOptions, policy: MediaPolicy) -> tuple[int, int, int]:
+        options, source = picture_options(part, media), part.image
+        if isinstance(source, np.ndarray):  # decoded already; this only checks it
+            size = load_picture(source, policy).original_size
+            return picture_grid(size, self.picture_settings, options)
+        header = header_of(source, "<PIL>") if isinstance(source, Image.Image) else probe_picture(source, policy)
+        check_picture(header, policy)
+        return picture_grid(header.upright_size, self.picture_settings, options)
+
+
+def media_parts(messages: Sequence[Message]) -> list[ImagePart | VideoPart]:
+    """All pictures and videos of a conversation, in order."""
+    return [part for message in messages for part in message.content if isinstance(part, (ImagePart, VideoPart))]
+
+
+def _markers(part: ImagePart | VideoPart, media: MediaOptions) -> VideoMarkers:
+    return media.merged_with(part.media).video_markers
+
+
+def _in_threads(prepare: partial[Visual], parts: Sequence[ImagePart | VideoPart]) -> list[Visual]:
+    """In order; the error of the first part that fails is raised, and what has not begun is not begun."""
+    if len(parts) < 2:
+        return [prepare(part) for part in parts]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(prepare, parts))
