@@ -11,11 +11,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import ssl
 import tempfile
 import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -239,6 +241,11 @@ class _Stream(httpcore.NetworkStream):
         return self.inner.get_extra_info(info)
 
 
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    return httpx.create_ssl_context()  # honours SSL_CERT_FILE and SSL_CERT_DIR
+
+
 class _Body(httpx.SyncByteStream):
     def __init__(self, response: httpcore.Response) -> None:
         self.response = response
@@ -254,7 +261,7 @@ class _Transport(httpx.BaseTransport):
     """httpx over httpcore with `_Backend` (httpx's own transport offers no place for one)."""
 
     def __init__(self, policy: MediaPolicy, deadline: Deadline) -> None:
-        context = httpx.create_ssl_context(trust_env=False)
+        context = _ssl_context() if "https" in policy.schemes else None
         self.pool = httpcore.ConnectionPool(ssl_context=context, network_backend=_Backend(policy, deadline))
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

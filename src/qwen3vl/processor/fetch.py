@@ -140,13 +140,18 @@ def _local(path: Path, policy: MediaPolicy) -> Media:
     if not policy.allow_files:
         raise MediaForbidden(f"{name}: local files are not allowed here (MediaPolicy.allow_files)")
     try:
-        resolved = path.resolve() if policy.file_roots is not None else path
-        if policy.file_roots is not None and not any(resolved.is_relative_to(r.resolve()) for r in policy.file_roots):
-            raise MediaForbidden(f"{name}: outside the folders that may be read (MediaPolicy.file_roots)")
-        mode = resolved.stat().st_mode
+        resolved = path if policy.file_roots is None else path.resolve()
+        roots = [root.resolve() for root in policy.file_roots or ()]
+        mode = (
+            None
+            if policy.file_roots is not None and not any(map(resolved.is_relative_to, roots))
+            else resolved.stat().st_mode
+        )
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         hint = "; bare base64 needs a data:image/...;base64, in front" if len(str(path)) > 255 else ""
         raise MediaNotFound(f"{name}: {getattr(error, 'strerror', None) or error}{hint}") from error
+    if mode is None:
+        raise MediaForbidden(f"{name}: outside the folders that may be read (MediaPolicy.file_roots)")
     if stat.S_ISDIR(mode):
         raise MediaNotFound(f"{name}: is a folder, not a file")
     if not stat.S_ISREG(mode):  # a pipe or a device would block or never end
