@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,3 +119,13 @@ def test_videos_with_their_markers(name: str, edition: str, vision_id: bool, pro
     assert got.input_ids_T.tolist() == np.asarray(theirs["input_ids"]).reshape(-1).tolist()
     grids = [visual.grid_thw for visual in got.visuals if visual.kind == "video"]
     assert grids == [tuple(row) for row in np.asarray(theirs["video_grid_thw"]).tolist()]
+
+
+def test_a_folder_that_transformers_saved(processors: dict[str, Processor], tmp_path: Path) -> None:
+    """tokenizer.json, processor_config.json and chat_template.jinja in place of the official files."""
+    oracle.processor().save_pretrained(tmp_path)
+    saved, official = Processor.from_folder(tmp_path), processors["instruct"]
+    assert not (tmp_path / "vocab.json").exists() and not (tmp_path / "preprocessor_config.json").exists()
+    assert (saved.picture_settings, saved.video_settings) == (official.picture_settings, official.video_settings)
+    for messages in VIDEOS.values():
+        assert saved(messages).input_ids_T.tolist() == official(messages).input_ids_T.tolist()

@@ -60,8 +60,7 @@ class Processor:
         return cls(
             tokenizer,
             ChatTemplate.from_folder(folder, tokenizer.named_tokens),
-            VisionSettings.from_file(folder / "preprocessor_config.json"),
-            VisionSettings.from_file(folder / "video_preprocessor_config.json"),
+            *_read_settings(folder),
         )
 
     def __call__(
@@ -176,6 +175,15 @@ class Processor:
         header = header_of(source, "<PIL>") if isinstance(source, Image.Image) else probe_picture(source, policy)
         check_picture(header, policy)
         return picture_grid(header.upright_size, self.picture_settings, options)
+
+
+def _read_settings(folder: Path) -> tuple[VisionSettings, VisionSettings]:
+    """For pictures and for videos: from the official two files, or from the one that transformers 5 saves."""
+    pictures, saved = folder / "preprocessor_config.json", folder / "processor_config.json"
+    if saved.is_file() and not pictures.is_file():
+        return VisionSettings.from_file(saved, "image_processor"), VisionSettings.from_file(saved, "video_processor")
+    videos = folder / "video_preprocessor_config.json"
+    return VisionSettings.from_file(pictures), VisionSettings.from_file(videos)
 
 
 def media_parts(messages: Sequence[Message]) -> list[ImagePart | VideoPart]:

@@ -49,13 +49,17 @@ class VisionSettings:
         return self.patch_size * self.merge_size
 
     @classmethod
-    def from_file(cls, path: Path) -> VisionSettings:
-        """Raises ConfigError with the file's name if it is missing, broken or lacks a value."""
+    def from_file(cls, path: Path, section: str | None = None) -> VisionSettings:
+        """From a processor file, or from one section of it.
+
+        Raises ConfigError with the file's name if it is missing, broken or lacks a value.
+        """
         try:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path}: cannot be read as a processor file ({error})") from error
         try:
+            values = values if section is None else values[section]
             size = values["size"]
             optional = {key: values[key] for key in ("fps", "min_frames", "max_frames") if values.get(key) is not None}
             return cls(
