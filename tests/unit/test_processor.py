@@ -160,6 +160,32 @@ def test_counting_follows_the_orientation(processor: Processor) -> None:
     assert processor.count_tokens(message) == inputs.num_tokens
 
 
+def clip(path: Path, count: int, rate: int) -> Path:
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for i in range(count):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), i * 3, np.uint8), "rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("markers", ["release", "transformers5"])
+@pytest.mark.parametrize(
+    "options", [{}, {"num_frames": 7}, {"fps": 5.0, "max_frames": 9}, {"video_start": 1.0, "video_end": 1.7}]
+)
+def test_counting_videos(processor: Processor, tmp_path: Path, options: dict[str, Any], markers: Any) -> None:
+    file = str(clip(tmp_path / "a.mp4", 60, 20))
+    pictures = VideoPart((picture(64, 96), np.zeros((96, 64, 3), np.uint8), picture(64, 96)), frame_rate=1)
+    question = Message("user", (VideoPart(file, MediaOptions(**options)), TextPart("?"), pictures))
+    media = MediaOptions(video_markers=markers)
+    inputs = processor([question], media=media)
+    assert processor.count_tokens([question], media=media) == inputs.num_tokens
+    assert inputs.visuals[0].grid_thw[0] > 1
+
+
 def test_errors_come_before_any_decoding(processor: Processor, tmp_path: Path) -> None:
     missing = {"type": "image", "image": str(tmp_path / "none.png")}
     with pytest.raises(InvalidMessage, match="unknown key"):

@@ -12,17 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from qwen3vl.errors import CheckpointNotFound, UnsupportedOption
+from qwen3vl.errors import CheckpointNotFound
 from qwen3vl.inputs import ModelInputs, Visual
 from qwen3vl.processor.chat import ChatTemplate, Prompt
 from qwen3vl.processor.fetch import MediaPolicy
-from qwen3vl.processor.images import Manner, load_picture, picture_options, prepare_picture
+from qwen3vl.processor.footprints import picture_footprint, video_footprint
+from qwen3vl.processor.images import Manner, prepare_picture
 from qwen3vl.processor.messages import as_messages
 from qwen3vl.processor.placeholders import Footprint, VideoMarkers, expand
-from qwen3vl.processor.probe import check_picture, header_of, picture_grid, probe_picture
 from qwen3vl.processor.settings import VisionSettings
 from qwen3vl.processor.tokenizer import Tokenizer
 from qwen3vl.settings import MediaOptions
@@ -111,7 +108,7 @@ class Processor:
         sanitize_control_tokens: bool = True,
         policy: MediaPolicy | None = None,
     ) -> int:
-        """Length of the prompt that the same call would make, from the headers of the media alone."""
+        """Length of the prompt that the same call would make; no picture or frame is decoded for it."""
         conversation = as_messages(messages)
         prompt = self.render(
             conversation,
@@ -164,17 +161,8 @@ class Processor:
 
     def _footprint(self, part: ImagePart | VideoPart, media: MediaOptions, policy: MediaPolicy) -> Footprint:
         if isinstance(part, ImagePart):
-            return Footprint("image", self._picture_grid(part, media, policy))
-        raise UnsupportedOption("the tokens of a video cannot be counted from its header yet")
-
-    def _picture_grid(self, part: ImagePart, media: MediaOptions, policy: MediaPolicy) -> tuple[int, int, int]:
-        options, source = picture_options(part, media), part.image
-        if isinstance(source, np.ndarray):  # decoded already; this only checks it
-            size = load_picture(source, policy).original_size
-            return picture_grid(size, self.picture_settings, options)
-        header = header_of(source, "<PIL>") if isinstance(source, Image.Image) else probe_picture(source, policy)
-        check_picture(header, policy)
-        return picture_grid(header.upright_size, self.picture_settings, options)
+            return picture_footprint(part, self.picture_settings, media, policy)
+        return video_footprint(part, self.video_settings, media, policy)
 
 
 def _read_settings(folder: Path) -> tuple[VisionSettings, VisionSettings]:
