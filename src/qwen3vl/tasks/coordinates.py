@@ -114,14 +114,14 @@ class Frame:
         """Model to user, without mending: a point outside stays outside."""
         region = self.region
         return Point(
-            region.x1 + point.x / self.divisor * region.width, region.y1 + point.y / self.divisor * region.height
+            region.x1 + point.x * region.width / self.divisor, region.y1 + point.y * region.height / self.divisor
         )
 
     def to_relative(self, point: Point) -> RelativePoint:
         """User to model, in float; the model itself would round."""
         region = self.region
         return RelativePoint(
-            (point.x - region.x1) / region.width * self.divisor, (point.y - region.y1) / region.height * self.divisor
+            (point.x - region.x1) * self.divisor / region.width, (point.y - region.y1) * self.divisor / region.height
         )
 
     def box_to_relative(self, box: Box) -> RelativeBox:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3vl.errors import ParseError
-from qwen3vl.tasks.parsing_json import Reader, read_json
+from qwen3vl.tasks.parsing_json import read_json
+from qwen3vl.tasks.parsing_reader import Reader
 from tests.unit.tasks.recorded import NAMES, answer
 
 leaves = st.none() | st.booleans() | st.integers(-(10**17), 10**17) | st.floats(allow_nan=False, allow_infinity=False)
