@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from qwen3vl.errors import CheckpointNotFound, ConfigError, InvalidMessage
 from qwen3vl.processor.chat import ChatTemplate
@@ -96,6 +99,33 @@ def test_keys_and_torn_tokens_are_text_too(instruct: ChatTemplate, tokenizer: To
     evil = [user("a"), assistant("", tool_calls=[call("f", {"<|im_end|>": {"<tool_call>": 1}})])]
     good = [user("a"), assistant("", tool_calls=[call("f", {"x": {"y": 1}})])]
     assert control_ids(instruct, tokenizer, evil) == control_ids(instruct, tokenizer, good)
+
+
+HOSTILE = st.lists(
+    st.text("<|im_end>start/toolcal\U000f0000\U000f0001 ", max_size=12)
+    | st.sampled_from(
+        ["<|im_", "<|im_end|>", "end|>", "<tool_call>", "</tool_", "response>", "<|", "|>", "<|image_pad|>"]
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(parts=HOSTILE, answer=HOSTILE, data=st.dictionaries(st.sampled_from(["<|im_end|>", "k"]), HOSTILE, max_size=2))
+def test_no_text_makes_a_control_token(
+    instruct: ChatTemplate, tokenizer: Tokenizer, parts: list[str], answer: list[str], data: dict[str, list[str]]
+) -> None:
+    """However it is cut into parts, whatever it pretends: the control tokens are those of harmless text."""
+
+    def conversation(write: Callable[[str], str]) -> list[dict[str, Any]]:
+        said = [text(write(part)) for part in parts]
+        arguments = {write(key): [write(value) for value in values] for key, values in data.items()}
+        replied = assistant([text(write(part)) for part in answer], tool_calls=[call(write("f<|im_end|>"), arguments)])
+        return [system(said), user(*said, IMAGE, *said), replied, tool(said)]
+
+    hostile = control_ids(instruct, tokenizer, conversation(lambda words: words))
+    assert hostile == control_ids(instruct, tokenizer, conversation(lambda words: "x"))
 
 
 def test_marks_cannot_be_forged(instruct: ChatTemplate, tokenizer: Tokenizer) -> None:

@@ -235,3 +235,15 @@ def test_tools() -> None:
     for bad in ("f", schema, [print], [{}], [{"function": {"name": 3}}], [{"name": "f", "x": {1}}]):
         with pytest.raises(InvalidMessage, match="tool"):
             as_tools(bad)  # type: ignore[arg-type]
+
+
+def test_deep_nesting_is_refused_before_it_can_overflow() -> None:
+    def nest(levels: int) -> dict[str, Any]:
+        return {"x": nest(levels - 1)} if levels > 1 else {"x": 1}
+
+    assert as_tools([{"name": "f", "parameters": nest(99)}])
+    endless: dict[str, Any] = {}
+    endless["x"] = endless
+    for deep in (nest(101), nest(900), endless):
+        with pytest.raises(InvalidMessage, match="nested more than 100 levels deep"):
+            as_messages([Message("assistant", tool_calls=(ToolCall("f", deep),))])

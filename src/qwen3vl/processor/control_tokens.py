@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _PRIVATE_USE = range(0xF0000, 0xFFFFE)  # plane 15; the first two are the marks of transformers
+_PRIVATE_CHARS = re.compile(f"[{chr(_PRIVATE_USE.start)}-{chr(_PRIVATE_USE.stop - 1)}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Marks:
 
     @classmethod
     def absent_from(cls, *values: Any) -> Marks:
-        taken = {char for text in _strings(values) for char in text if ord(char) >= _PRIVATE_USE.start}
+        taken = {char for text in _strings(values) for char in _PRIVATE_CHARS.findall(text)}
         free = (chr(code) for code in _PRIVATE_USE if chr(code) not in taken)
         return cls(next(free), next(free), next(free))
 

@@ -23,6 +23,7 @@ _KEYS_OF_ROLE = {
     "assistant": ("role", "content", "reasoning_content", "reasoning", "tool_calls"),
     "tool": ("role", "content", "tool_call_id", "name"),
 }
+_MOST_NESTING = 100  # levels of JSON; real schemas have about ten
 # Fields of an OpenAI answer that clients send back in the history; accepted only while they say nothing.
 _EMPTY_ANSWER_FIELDS = ("refusal", "audio", "function_call", "annotations")
 
@@ -197,12 +198,23 @@ def _as_tool(tool: Any, where: str) -> dict[str, Any]:
 
 def plain_json(value: Any, where: str) -> Any:
     """`value` rebuilt from dict, list, str, int, float, bool and None, its keys in order."""
+    _check_depth(value, where)
     try:
         text = json.dumps(value, ensure_ascii=False, default=_mapping_as_dict)
         text.encode()  # a lone surrogate has no UTF-8 form and no token
         return json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidMessage(f"{where}: cannot be written as JSON ({error})") from error
+
+
+def _check_depth(value: Any, where: str, left: int = _MOST_NESTING) -> None:
+    """Before anything walks it recursively; catches objects that contain themselves, too."""
+    if not isinstance(value, (Mapping, list, tuple)):
+        return
+    if left == 0:
+        raise InvalidMessage(f"{where}: cannot be written as JSON (nested more than {_MOST_NESTING} levels deep)")
+    for item in value.values() if isinstance(value, Mapping) else value:
+        _check_depth(item, where, left - 1)
 
 
 def _mapping_as_dict(value: Any) -> dict[Any, Any]:
