@@ -18,7 +18,7 @@ from qwen3vl.errors import MediaDecodeError
 from qwen3vl.inputs import Visual
 from qwen3vl.processor.fetch import Media
 from qwen3vl.processor.policy import MediaPolicy
-from qwen3vl.processor.resize import patchify, resize_pixels
+from qwen3vl.processor.resize import check_ratio, patchify, resize_pixels
 from qwen3vl.processor.settings import VisionSettings
 from qwen3vl.processor.video_clip import Clip, ShownFrame, open_media, open_source
 from qwen3vl.processor.video_sampling import (
@@ -116,6 +116,7 @@ def prepare_clip(clip: Clip, settings: VisionSettings, options: MediaOptions) ->
     packer: _Packer | None = None
     for frame in clip.frames(choice.indices):
         if packer is None:
+            check_ratio(frame.pixels.shape[0], frame.pixels.shape[1], clip.name)
             packer = _Packer(len(choice.indices), frame, settings, options)
         packer.add(frame)
     if packer is None:

@@ -20,9 +20,10 @@ from qwen3vl.errors import InvalidMessage, MediaDecodeError, MediaTooLarge
 from qwen3vl.processor.fetch import Media, fetch
 from qwen3vl.processor.images import load_picture
 from qwen3vl.processor.policy import MediaPolicy
-from qwen3vl.processor.probe import open_picture
+from qwen3vl.processor.probe import check_picture, header_of, open_picture
 from qwen3vl.processor.video_file import Deadline, VideoFile
 from qwen3vl.processor.video_index import check_seconds
+from qwen3vl.processor.video_probe import check_video, header_of_file
 from qwen3vl.types import PictureSource, VideoPart
 
 DEFAULT_LIST_RATE = 2.0  # frames per second of a list without a rate or times: qwen-vl-utils' default
@@ -100,6 +101,7 @@ class FileClip:
         self.name = media.name
         self.file = VideoFile(media, policy)
         try:
+            check_video(header_of_file(self.file), policy)
             self.index = self.file.read_index()
         except BaseException:
             self.file.container.close()
@@ -120,9 +122,22 @@ class FileClip:
 
     def frames(self, wanted: Sequence[int]) -> Iterator[ShownFrame]:
         for number, frame in self.file.decode(self.index, wanted):
-            pixels = frame.to_ndarray(format="rgb24")
-            upright, rotation, note = upright_pixels(pixels, display_matrix(frame))
-            yield ShownFrame(number, upright, (frame.width, frame.height), rotation, (note,) if note else ())
+            pixels, over_white = rgb_pixels(frame)
+            upright, rotation, turned = upright_pixels(pixels, display_matrix(frame))
+            notes = tuple(note for note in (over_white, turned) if note)
+            yield ShownFrame(number, upright, (frame.width, frame.height), rotation, notes)
+
+
+def rgb_pixels(frame: VideoFrame) -> tuple[np.ndarray, str | None]:
+    """uint8 (H, W, 3) as PyAV converts it, transparency laid over white, and a note if there was any."""
+    if not any(component.is_alpha for component in frame.format.components):
+        return frame.to_ndarray(format="rgb24"), None
+    rgba = frame.to_ndarray(format="rgba")
+    if rgba[..., 3].min() == 255:
+        return np.ascontiguousarray(rgba[..., :3]), None
+    alpha = rgba[..., 3:].astype(np.uint16)
+    mixed = (rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255
+    return mixed.astype(np.uint8), "transparency laid over white"
 
 
 def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
@@ -225,6 +240,7 @@ class AnimatedWebp:
         self.times_N, self.end = np.concatenate([[0.0], ends[:-1]]), float(ends[-1])
         check_seconds(self.name, self.end, self.policy)
         self._picture: ImageFile = self._stack.enter_context(open_picture(self.media, self.policy))
+        check_picture(header_of(self._picture, self.name), self.policy)
         return self
 
     def __exit__(
