@@ -46,6 +46,8 @@ def download(url: str, name: str, policy: MediaPolicy, *, to_file: bool = False)
     deadline = Deadline(policy.timeout, name)
     try:
         return _follow(httpx.URL(url), name, policy, deadline, to_file)
+    except MediaError:
+        raise
     except httpx.InvalidURL as error:
         raise MediaNotFound(f"{name}: not a valid URL ({error})") from None
     except httpcore.TimeoutException:
@@ -53,8 +55,6 @@ def download(url: str, name: str, policy: MediaPolicy, *, to_file: bool = False)
     except httpcore.RemoteProtocolError as error:
         raise MediaDecodeError(f"{name}: the server's answer broke off or is not HTTP ({error})") from error
     except (httpcore.NetworkError, httpcore.ProtocolError, httpx.HTTPError, OSError, ValueError) as error:
-        if isinstance(error, MediaError):
-            raise
         raise MediaNotFound(f"{name}: cannot be reached ({error or type(error).__name__})") from error
 
 

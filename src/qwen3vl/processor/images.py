@@ -178,6 +178,10 @@ def _convert(picture: Image.Image, header: PictureHeader) -> LoadedPicture:
     notes += [note for note in (depth_note, alpha_note) if note]
     rgb = opaque if opaque.mode == "RGB" else opaque.convert("RGB")
     pixels = _pixels(_upright(rgb, turn))
+    if pixels.shape[1::-1] != header.upright_size:
+        raise MediaDecodeError(
+            f"{header.name}: decoded as {pixels.shape[1::-1]}, its header says {header.upright_size}"
+        )
     return LoadedPicture(pixels, header.size, header.orientation, header.name, tuple(notes))
 
 
@@ -205,7 +209,7 @@ def _to_8_bits(picture: Image.Image) -> tuple[Image.Image, str | None]:
         return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)), "16-bit grey scaled to 8"
     finite = np.isfinite(values)
     if not finite.any():
-        raise MediaDecodeError("no finite value in it")
+        raise ValueError("no finite value in it")
     low, high = float(values[finite].min()), float(values[finite].max())
     if values.dtype.kind == "i" and low >= 0 and high <= 65535:
         return Image.fromarray(((values + 128) // 257).astype(np.uint8)), "16-bit grey scaled to 8"

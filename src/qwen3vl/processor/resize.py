@@ -99,7 +99,7 @@ def patchify(frames_FHWC: np.ndarray, settings: VisionSettings) -> np.ndarray:
     """
     p, m, t = settings.patch_size, settings.merge_size, settings.temporal_patch_size
     F, H, W, C = frames_FHWC.shape
-    assert frames_FHWC.dtype == np.uint8 and C == len(settings.mean), (frames_FHWC.dtype, frames_FHWC.shape)
+    assert frames_FHWC.dtype == np.uint8 and len(settings.mean) == C, (frames_FHWC.dtype, frames_FHWC.shape)
     assert H % (p * m) == 0 and W % (p * m) == 0 and (F == 1 or F % t == 0), (frames_FHWC.shape, settings)
     groups, frames = (1, 1) if F == 1 else (F // t, t)
     rows = (H // p) * (W // p)
