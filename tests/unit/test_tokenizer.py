@@ -166,3 +166,13 @@ def test_ids_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         Tokenizer.from_folder(small_folder(tmp_path, {}, [1, 999]))
     with pytest.raises(ConfigError, match="end token"):
         Tokenizer.from_folder(small_folder(tmp_path, {}, None))
+
+
+def test_bytes_of_a_token(tokenizer: Tokenizer) -> None:
+    """The worked example of `_byte_of_char`, at tokens of one byte."""
+    for text in ("A", "\x00", " "):
+        (token,) = tokenizer.encode(text, allow_special=False)
+        assert tokenizer.token_bytes(token) == text.encode()
+    vocab = json.loads((oracle.ASSETS / "vocab.json").read_text())
+    assert [tokenizer.token_bytes(vocab[char]) for char in ("A", "\u0100", "\u0120")] == [b"A", b"\x00", b" "]
+    assert tokenizer.token_bytes(tokenizer.vocab_size) == b""
