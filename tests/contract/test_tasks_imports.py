@@ -20,13 +20,14 @@ LIBRARIES = {  # what else a module may use, and why
     "fonts": {"PIL"},
     "pages": {"PIL", "pypdfium2"},
     "documents": {"PIL"},
+    "blocks": {"PIL"},
     "searchable": {"PIL"},
     "extraction": {"pydantic"},
     "clips": {"av", "PIL"},
     "parsing_tables": {"pandas"},
     "export": {"numpy", "supervision"},
 }
-CAPABILITIES = ("grounding", "spatial", "ocr", "documents", "extraction", "video")
+CAPABILITIES = ("grounding", "spatial", "ocr", "documents", "extraction", "questions", "video")
 
 
 def imported(file: Path) -> set[str]:
