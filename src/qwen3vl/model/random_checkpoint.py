@@ -84,6 +84,8 @@ def _random(name: str, shape: torch.Size, seed: int, dtype: torch.dtype) -> Tens
     mean, std = 0.0, shape[-1] ** -0.5
     if "embed" in name and "proj" not in name:
         std = _EMBEDDING_STD
+    elif "q_norm" in name or "k_norm" in name:
+        mean, std = 2.0, 0.1  # sharp attention: flat attention averages away where a token stands
     elif len(shape) == 1:
         mean, std = (1.0 if "norm" in name and name.endswith("weight") else 0.0), 0.1
     tensor = torch.empty(shape, dtype=dtype)
