@@ -39,7 +39,7 @@ def gather(deltas: list[Delta]) -> tuple[str, str, tuple[ToolCall, ...]]:
     return "".join(d.text for d in deltas), "".join(d.reasoning for d in deltas), calls
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(answers, st.lists(st.integers(0, 120), max_size=30), st.booleans(), st.booleans())
 def test_any_split_gives_what_the_whole_gives(raw: str, cuts: list[int], thinking: bool, read_calls: bool) -> None:
     splitter = OutputSplitter(thinking=thinking, tool_calls=read_calls)
@@ -51,7 +51,7 @@ def test_any_split_gives_what_the_whole_gives(raw: str, cuts: list[int], thinkin
     assert all(d.text or d.reasoning or d.tool_call for d in deltas)
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(answers, st.booleans())
 def test_without_calls_nothing_but_template_newlines_is_lost(raw: str, thinking: bool) -> None:
     """Against the rule of PROCESSOR_FACTS written down for a whole text."""

@@ -150,7 +150,7 @@ def assert_warps_like_transformers(logits_BV: Tensor, params: SamplingParams) ->
             assert scores_V[ours].sort().values.tolist() == scores_V[theirs].sort().values.tolist()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(logits, sampling)
 def test_all_warpers_in_order(logits_BV: Tensor, params: SamplingParams) -> None:
     assert_warps_like_transformers(logits_BV, params)
@@ -172,6 +172,13 @@ def test_the_short_way_is_taken_and_owns_up_to_close_calls() -> None:
     fifths = torch.tensor([0.2, 0.2001, 0.2002, 0.1998, 0.1999]).log()
     assert not filters._likely_enough(fifths, SamplingParams(temperature=1.0, top_p=0.80022))[1]  # a sum at the border
     assert filters._likely_enough(fifths, SamplingParams(temperature=1.0, top_p=0.7))[1]
+
+
+def test_top_p_may_reach_beyond_the_prefix() -> None:
+    logits_BV = make_logits("normal", 1, 4 * filters.PREFIX, 2) * 0.05
+    params = SamplingParams(temperature=1.0, top_p=0.9)
+    assert_warps_like_transformers(logits_BV, params)
+    assert len(filters.candidates(logits_BV[0], params)[0]) > 3 * filters.PREFIX
 
 
 def test_of_tied_tokens_the_lowest_ids_stay() -> None:

@@ -37,7 +37,7 @@ def reference(pieces: list[str], tail: str, stops: tuple[str, ...], min_tokens: 
 letters = st.text("ab\n<", max_size=4)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(
     st.lists(letters, max_size=12),
     letters,

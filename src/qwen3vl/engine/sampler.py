@@ -180,15 +180,19 @@ def draw_like_transformers(
 
 
 def _draw(scores_K: Tensor, generator: torch.Generator) -> int:
-    """Index of one candidate, drawn with the probability softmax(scores_K).
-
-    The first index whose cumulative probability lies above u * total. Probabilities 0.2, 0.0, 0.8 and
-    u = 0.2 give index 2: cumulative 0.2, 0.2, 1.0, and a probability of zero never wins.
-    """
+    """Index of one candidate, drawn with the probability softmax(scores_K)."""
     weights_K = (scores_K - scores_K.max()).exp().cpu()
-    cumulative_K = weights_K.cumsum(dim=-1, dtype=torch.float64)
-    total = cumulative_K[-1].item()
     u = torch.rand((), generator=generator, dtype=torch.float64).item()
+    return index_at(weights_K.cumsum(dim=-1, dtype=torch.float64), u)
+
+
+def index_at(cumulative_K: Tensor, u: float) -> int:
+    """First index whose cumulative weight lies above u * total, for u in [0, 1).
+
+    Weights 0.0, 0.25, 0.0, 0.75 add up to 0, 0.25, 0.25, 1: u = 0 gives index 1 and u = 0.25 gives
+    index 3. A weight of zero never wins.
+    """
+    total = cumulative_K[-1].item()
     target = min(u * total, math.nextafter(total, 0))  # u * total can round up to total
     return int(torch.searchsorted(cumulative_K, target, right=True))
 
