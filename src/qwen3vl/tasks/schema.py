@@ -71,9 +71,9 @@ def _is(value: Any, name: str) -> bool:
 def _combined(value: Any, schema: Mapping[str, Any], root: Any, where: str) -> list[str]:
     found = [p for part in schema.get("allOf", ()) for p in problems(value, part, root, where)]
     for keyword in ("anyOf", "oneOf"):
-        results = [problems(value, part, root, where) for part in schema.get(keyword, ())]
+        results: list[list[str]] = [problems(value, part, root, where) for part in schema.get(keyword, ())]
         if results and all(results):
-            found += min(results, key=lambda r: len(r))
+            found += sorted(results, key=len)[0]
         elif keyword == "oneOf" and sum(not r for r in results) > 1:
             found.append(f"{where} fits more than one of oneOf")
     return found
