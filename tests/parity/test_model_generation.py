@@ -1,0 +1,41 @@
+"""64 greedy tokens are those of transformers' generate, one by one and in padded batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import models
+from tests.models import Part
+
+CASES: dict[str, list[tuple[Part, ...]]] = {
+    "one picture": [(6, ("image", 8, 12), 9)],
+    "several pictures": [(3, ("image", 2, 2), 4, ("image", 14, 6), 2, ("image", 6, 6), 7)],
+    "no picture": [(25,)],
+    "video": [(2, ("video", 3, 4, 6), 9)],
+    "padded batch": [(5, ("image", 4, 10), 3), (31,), (2, ("image", 6, 6), ("video", 2, 4, 4), 8)],
+}
+
+
+@pytest.mark.parametrize("edition", ["4b", "30b-a3b"])
+@pytest.mark.parametrize("case", CASES)
+def test_greedy_tokens(case: str, edition: str) -> None:
+    check(models.small_folder(edition), case)
+
+
+def test_greedy_tokens_of_the_untied_model() -> None:
+    check(models.small_folder("8b"), "padded batch")
+
+
+@pytest.mark.parametrize("edition", ["4b", "30b-a3b"])
+def test_greedy_tokens_with_the_whole_vocabulary(edition: str) -> None:
+    check(models.folder(edition), "several pictures")
+
+
+def check(folder: Path, case: str) -> None:
+    mine, other = models.ours(folder), models.theirs(folder)
+    prompts = [models.make_prompt(mine.config, *parts, seed=i) for i, parts in enumerate(CASES[case])]
+    tokens = models.greedy(mine, prompts, 64)
+    assert all(len(set(answer)) > 16 for answer in tokens)  # a model that repeats itself tests nothing
+    assert tokens == models.their_greedy(other, prompts, mine.config, 64)

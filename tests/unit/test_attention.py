@@ -1,0 +1,197 @@
+"""Attention against its definition: softmax(q k / sqrt(H)) v, written out with a mask."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from qwen3vl.errors import UnsupportedOption
+from qwen3vl.model.attention import (
+    Attention,
+    FlashAttention2,
+    ForwardContext,
+    SdpaAttention,
+    attend_with_lse,
+    attend_with_lse_plain,
+    make_attention,
+)
+from qwen3vl.model.cache import KVCache
+
+
+def written_out(q_TNH: Tensor, k_KSH: Tensor, v_KSH: Tensor) -> tuple[Tensor, Tensor]:
+    """-> (out_TNH, log-sum-exp_NT): the last T of S tokens, each up to its own."""
+    num_tokens, heads, size = q_TNH.shape
+    repeat, length = heads // len(k_KSH), k_KSH.shape[1]
+    k, v = (x.double().repeat_interleave(repeat, 0) for x in (k_KSH, v_KSH))
+    scores = torch.einsum("tnh,nsh->nts", q_TNH.double(), k) * size**-0.5
+    hidden = torch.arange(length)[None] > torch.arange(length - num_tokens, length)[:, None]
+    scores = scores.masked_fill(hidden, float("-inf"))
+    return torch.einsum("nts,nsh->tnh", scores.softmax(-1), v), scores.logsumexp(-1)
+
+
+def random(num_tokens: int, length: int, heads: int, kv_heads: int, size: int, seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    return (
+        2 * torch.randn(num_tokens, heads, size),
+        torch.randn(kv_heads, length, size),
+        torch.randn(kv_heads, length, size),
+    )
+
+
+SHAPES = [(1, 1, 4, 4, 16), (1, 9, 4, 2, 16), (7, 7, 6, 2, 36), (5, 12, 4, 1, 32), (33, 90, 8, 4, 128), (2, 3, 2, 2, 8)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_causal(shape: tuple[int, ...]) -> None:
+    q, k, v = random(*shape)
+    torch.testing.assert_close(SdpaAttention().causal(q, k, v).double(), written_out(q, k, v)[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_causal_in_16_bits(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    q, k, v = (x.to(dtype) for x in random(*shape))
+    out = SdpaAttention().causal(q, k, v)
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.double(), written_out(q, k, v)[0], atol=2e-2, rtol=2e-2)
+
+
+def test_far_past_and_own_tokens_may_differ_hugely_in_weight() -> None:
+    """The two parts are joined without overflow where one of them has all the weight."""
+    for past, own in ((60.0, -60.0), (-60.0, 60.0)):
+        q = torch.ones(3, 2, 16)
+        k = torch.cat((torch.full((2, 5, 16), past), torch.full((2, 3, 16), own)), 1)
+        v = torch.randn(2, 8, 16)
+        out = SdpaAttention().causal(q, k, v)
+        torch.testing.assert_close(out.double(), written_out(q, k, v)[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 5, 2048])
+@pytest.mark.parametrize(("queries", "keys", "causal"), [(11, 11, True), (11, 11, False), (3, 11, False), (1, 1, True)])
+def test_log_sum_exp_twins(queries: int, keys: int, causal: bool, block: int) -> None:
+    q, k, v = random(queries, keys, 4, 4, 24)
+    q = q.transpose(0, 1)
+    out, lse = attend_with_lse(q, k, v, causal)
+    plain_out, plain_lse = attend_with_lse_plain(q, k, v, causal, block)
+    scores = q.double() @ k.double().transpose(1, 2) * 24**-0.5
+    if causal:
+        scores = scores.masked_fill(torch.ones(keys, keys).triu(1).bool(), float("-inf"))
+    for each in (lse, plain_lse):
+        assert each.dtype == torch.float32
+        torch.testing.assert_close(each.double(), scores.logsumexp(-1), atol=1e-5, rtol=1e-5)
+    for each in (out, plain_out):
+        torch.testing.assert_close(each.double(), scores.softmax(-1) @ v.double(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [[6], [4, 4, 4], [4, 6, 6, 1, 4]])
+def test_frames_are_seen_alone(lengths: list[int]) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(sum(lengths), 3, 36) for _ in range(3))
+    out = SdpaAttention().frames(q, k, v, lengths)
+    start = 0
+    for length in lengths:
+        part = slice(start, start + length)
+        scores = torch.einsum("tnh,snh->nts", q[part], k[part]) * 36**-0.5
+        torch.testing.assert_close(out[part], torch.einsum("nts,snh->tnh", scores.softmax(-1), v[part]))
+        start += length
+
+
+@pytest.mark.parametrize("sizes", [[1] * 20, [7, 13], [3, 1, 9, 2, 5], [19, 1]])
+def test_chunks_of_a_prompt_are_the_prompt(sizes: list[int]) -> None:
+    q, k, v = random(20, 20, 6, 2, 32)
+    whole = SdpaAttention().causal(q, k, v)
+    cache, parts, start = KVCache(1), [], 0
+    for size in sizes:
+        part = slice(start, start + size)
+        keys, values = cache.append(0, k[:, part].transpose(0, 1), v[:, part].transpose(0, 1))
+        cache.advance(size)
+        parts.append(SdpaAttention().causal(q[part], keys, values))
+        start += size
+    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=1e-5)
+
+
+class Sizes(TorchDispatchMode):
+    """Remembers the largest tensor that any operation gave."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for each in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(each, Tensor):
+                self.largest = max(self.largest, each.numel())
+        return out
+
+
+@pytest.mark.parametrize("past", [0, 2048])
+def test_no_matrix_of_all_queries_by_all_keys(past: int) -> None:
+    """A chunk of 2048 of 4096 tokens: T x S would be 8 million values, T x T 4 million."""
+    q, k, v = random(2048, 2048 + past, 2, 1, 16)
+    with Sizes() as sizes:
+        out = SdpaAttention().causal(q, k, v)
+    assert sizes.largest <= 4 * q.numel(), sizes.largest
+    with Sizes() as sizes:  # the measure does see such a matrix
+        torch.einsum("tnh,ksh->nts", q[:, :1], k)
+    assert sizes.largest >= 2048 * (2048 + past)
+    rows = [0, 1, 700, 2047]
+    for row in rows:
+        visible = past + row + 1
+        expected, _ = written_out(q[row : row + 1], k[:, :visible], v[:, :visible])
+        torch.testing.assert_close(out[row : row + 1].double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_pack() -> None:
+    """Three sequences of 3, 1 and 2 tokens lie at 0..2, 3 and 4..5."""
+    context = ForwardContext.pack([3, 1, 2])
+    assert [segment.slice for segment in context.segments] == [slice(0, 3), slice(3, 4), slice(4, 6)]
+    assert context.num_tokens == 6
+    caches = [KVCache(1), KVCache(1)]
+    assert [segment.cache for segment in ForwardContext.pack([1, 1], caches).segments] == caches
+
+
+def fake_flash_attn() -> ModuleType:
+    """The two functions of flash-attn that are used, in plain torch, with its layout and mask rule."""
+
+    def flash_attn_func(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+        assert causal and q.ndim == 4 and k.shape[0] == 1
+        return written_out(q[0], k[0].transpose(0, 1), v[0].transpose(0, 1))[0].to(q.dtype)[None]
+
+    def flash_attn_varlen_func(
+        q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int, causal: bool = False
+    ) -> Tensor:
+        assert not causal and cu_q.dtype == cu_k.dtype == torch.int32
+        lengths = cu_q.diff().tolist()
+        assert max_q == max_k == max(lengths) and cu_q[0] == 0 and cu_q[-1] == len(q)
+        return SdpaAttention().frames(q, k, v, lengths)
+
+    module = ModuleType("flash_attn")
+    module.flash_attn_func, module.flash_attn_varlen_func = flash_attn_func, flash_attn_varlen_func  # type: ignore[attr-defined]
+    return module
+
+
+def test_flash_attention_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flash_attn", fake_flash_attn())
+    flash: Attention = make_attention("flash_attention_2")
+    assert isinstance(flash, FlashAttention2)
+    for shape in SHAPES:
+        q, k, v = random(*shape)
+        torch.testing.assert_close(flash.causal(q, k, v), SdpaAttention().causal(q, k, v), atol=1e-5, rtol=1e-5)
+    lengths: Sequence[int] = [4, 6, 6, 1]
+    q, k, v = (torch.randn(17, 2, 8) for _ in range(3))
+    torch.testing.assert_close(flash.frames(q, k, v, lengths), SdpaAttention().frames(q, k, v, lengths))
+
+
+def test_unknown_or_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(make_attention(None), SdpaAttention) and isinstance(make_attention("sdpa"), SdpaAttention)
+    with pytest.raises(UnsupportedOption, match="'eager' is not known: choose sdpa or flash_attention_2"):
+        make_attention("eager")
+    monkeypatch.setitem(sys.modules, "flash_attn", None)
+    with pytest.raises(UnsupportedOption, match="flash-attn package, which is not installed"):
+        make_attention("flash_attention_2")
