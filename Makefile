@@ -1,0 +1,44 @@
+# Every target sets up what it needs in .venv; `make demo` is the place to begin.
+VENV  := .venv
+BIN   := $(VENV)/bin
+PICTURE ?= examples/media/receipt.png
+QUESTION ?= What was paid for the coffee?
+
+.PHONY: help demo test test-slow test-gpu check lint types format clean
+
+help:             ## show this list
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+demo: $(VENV)/.base  ## install, then answer about a picture (PICTURE=..., QUESTION=...)
+	$(BIN)/python examples/demo.py "$(PICTURE)" "$(QUESTION)"
+
+test: $(VENV)/.dev  ## the test suite (minutes)
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+test-slow: $(VENV)/.dev  ## tests that take minutes or gigabytes each
+	$(BIN)/python -m pytest -q -m slow
+
+test-gpu: $(VENV)/.dev  ## tests that need a CUDA device
+	$(BIN)/python -m pytest -q -m gpu
+
+check: lint types test  ## lint, types, tests
+
+lint: $(VENV)/.dev  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev  ## mypy
+	$(BIN)/mypy
+
+format: $(VENV)/.dev  ## let ruff rewrite
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:            ## remove what the demo and the caches left
+	rm -rf out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.base: pyproject.toml scripts/setup.sh
+	bash scripts/setup.sh $(VENV) base
+
+$(VENV)/.dev: pyproject.toml scripts/setup.sh scripts/system_packages.sh
+	bash scripts/setup.sh $(VENV) dev
