@@ -222,19 +222,20 @@ def test_decoding_stops_reading_when_time_is_up(pictures: dict[str, Path]) -> No
         load_picture(pictures["rgb.png"], replace(MediaPolicy.library(), decode_timeout=1e-9))
 
 
-def test_pillow_settings_are_left_alone(broken: dict[str, Path], pictures: dict[str, Path]) -> None:
+def test_pillow_settings_are_left_alone(tmp_path: Path) -> None:
     """More pixels than Pillow's process-wide bound are fine where the policy allows them, without a warning."""
     import warnings
 
     from PIL import ImageFile
 
     before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
-    Image.MAX_IMAGE_PIXELS = 1000
+    scene(600, 400).save(tmp_path / "a.png")
+    Image.MAX_IMAGE_PIXELS = 100_000
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert load_picture(pictures["rgb.png"]).pixels.shape == (100, 150, 3)
-        assert Image.MAX_IMAGE_PIXELS == 1000
+            assert load_picture(tmp_path / "a.png").pixels.shape == (400, 600, 3)
+        assert Image.MAX_IMAGE_PIXELS == 100_000
     finally:
         Image.MAX_IMAGE_PIXELS = before[0]
     assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)

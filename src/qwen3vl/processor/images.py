@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from qwen3vl.types import PictureSource
 
 Manner = Literal["qwen3vl", "transformers"]
+_STRIP_BYTES = 1 << 18
 _PICTURE_OPTIONS = ("min_pixels", "max_pixels", "cap_frame_pixels", "timestamps", "video_markers")
 _VIDEO_OPTIONS = ("fps", "num_frames", "min_frames", "max_frames", "total_pixels", "video_start", "video_end")
 
@@ -233,6 +234,11 @@ def _over_white(picture: Image.Image) -> tuple[Image.Image, str | None]:
 
 
 def _pixels(rgb: Image.Image) -> np.ndarray:
-    """uint8 (H, W, 3), contiguous and read-only or not."""
+    """uint8 (H, W, 3), writable. By strips that fit the cache: np.asarray holds the picture twice more."""
     assert rgb.mode == "RGB", rgb.mode
-    return np.asarray(rgb)
+    width, height = rgb.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _STRIP_BYTES // (3 * width))
+    for top in range(0, height, rows):
+        pixels[top : top + rows] = np.asarray(rgb.crop((0, top, width, min(top + rows, height))))
+    return pixels
