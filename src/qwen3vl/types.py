@@ -9,7 +9,7 @@
     Delta                                             a piece of a streamed answer
     Generator                                         anything that answers: engine, server, fake
 
-Every object checks itself when it is made, so that a mistake is reported where it was written.
+Settings check themselves when they are made; messages are checked as a whole by processor/messages.py.
 Importing this module imports neither torch nor numpy.
 """
 
