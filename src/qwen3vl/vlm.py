@@ -21,7 +21,7 @@ from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.processor.fetch import MediaPolicy
 from qwen3vl.processor.messages import as_messages
 from qwen3vl.processor.processor import Processor
-from qwen3vl.settings import MediaOptions, SamplingParams
+from qwen3vl.settings import MediaOptions, SamplingParams, check_integer
 from qwen3vl.types import (
     Completion,
     Delta,
@@ -79,6 +79,7 @@ def load(
         raise UnsupportedOption("deterministic=True: not supported yet")
     if os.fspath(model) == "small" and not Path("small").is_dir():
         raise CheckpointNotFound("small: the trained small model is not part of this version")
+    check_integer("max_context", max_context, minimum=1)
     folder = locate(model, hub=source, revision=revision)
     config = ModelConfig.from_folder(folder)
     target = None if device_map is not None else device
@@ -103,7 +104,7 @@ def load(
 
 
 class VLM:
-    """A loaded model; a `Generator`. One request runs at a time, others wait.
+    """A loaded model; a `Generator`. Requests that run at the same time take turns.
 
     Attributes:
         processor: the front end: `model.processor(messages)` shows what the model gets.

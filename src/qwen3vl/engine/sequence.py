@@ -92,17 +92,27 @@ class Sequence:
 
     def truncate(self, length: int) -> None:
         """Forget all tokens from `length` on."""
-        self.cache.truncate(length)
-        del self.token_ids[length:]
+        del self.token_ids[length:]  # first: an interrupt here must not leave tokens that the cache has not
         self.visuals = [visual for visual in self.visuals if visual[0] < length]
+        self.cache.truncate(length)
+
+
+def room_for_answer(prompt: Prompt, config: ModelConfig, max_context: int | None = None) -> int:
+    """How many tokens can follow the prompt; below 0 if it is too long itself.
+
+    Tokens are bounded by max_position_embeddings, positions (fewer, where there are pictures) by what
+    rotary was made for: with YaRN factor x original. `max_context` takes the place of both bounds.
+    """
+    if max_context is not None:
+        return max_context - prompt.num_tokens
+    text = config.text
+    return min(text.max_position_embeddings - prompt.num_tokens, text.max_positions - prompt.next_position)
 
 
 def check_context(prompt: Prompt, new_tokens: int, config: ModelConfig, max_context: int | None = None) -> None:
-    """Raise ContextTooLong, with the numbers, if prompt and answer do not fit.
-
-    Tokens are bounded by max_position_embeddings (or `max_context`), positions by what rotary was made
-    for: with YaRN factor x original. Pictures need fewer positions than tokens.
-    """
+    """Raise ContextTooLong, with the numbers, if prompt and answer do not fit (see room_for_answer)."""
+    if new_tokens <= room_for_answer(prompt, config, max_context):
+        return
     limit = max_context or config.text.max_position_embeddings
     tokens = prompt.num_tokens + new_tokens
     if tokens > limit:
@@ -110,9 +120,7 @@ def check_context(prompt: Prompt, new_tokens: int, config: ModelConfig, max_cont
             f"the prompt has {prompt.num_tokens} tokens and the answer needs room for {new_tokens}: "
             f"together {tokens}, but the context holds {limit}"
         )
-    positions, most = prompt.next_position + new_tokens, config.text.max_positions
-    if max_context is None and positions > most:
-        raise ContextTooLong(
-            f"prompt and answer reach position {positions}, but the rotary embedding is made for {most}; "
-            "state max_context to go beyond it all the same"
-        )
+    raise ContextTooLong(
+        f"prompt and answer reach position {prompt.next_position + new_tokens}, but the rotary embedding is made for "
+        f"{config.text.max_positions}; state max_context to go beyond it all the same"
+    )

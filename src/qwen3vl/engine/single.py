@@ -23,7 +23,7 @@ from qwen3vl.engine.answer import AnswerBuilder
 from qwen3vl.engine.output import OutputSplitter, ThinkingBudget
 from qwen3vl.engine.runner import Prefilled, Progress, Runner
 from qwen3vl.engine.sampler import SequenceSampler
-from qwen3vl.engine.sequence import Prompt, Sequence, check_context
+from qwen3vl.engine.sequence import Prompt, Sequence, check_context, room_for_answer
 from qwen3vl.engine.stopping import StopChecker
 from qwen3vl.errors import UnsupportedOption
 from qwen3vl.model.qwen3vl import Qwen3VL
@@ -49,7 +49,9 @@ class _Work:
 
 
 class SingleEngine:
-    """One model, one request at a time; others wait.
+    """One model; requests that run at the same time take turns, pass by pass.
+
+    A stream that is not read to its end holds no lock: other requests go on beside it.
 
     Args:
         load: gives the model when it is first needed, so that bad requests fail before it is loaded.
@@ -118,31 +120,35 @@ class SingleEngine:
         inputs = self.processor(messages, media=media, tools=shown, policy=self.policy)
         prompt = Prompt.of(inputs, self.config)
         check_context(prompt, params.max_tokens or 1, self.config, self._max_context)
-        limit = self._max_context or self.config.text.max_position_embeddings
+        room = room_for_answer(prompt, self.config, self._max_context)
         thinking = self._ends_in_thinking(inputs.input_ids_T.tolist())
         if params.thinking_budget is not None and not thinking:
             raise UnsupportedOption("thinking_budget: this checkpoint's prompts do not begin with reasoning")
-        max_tokens = params.max_tokens or limit - prompt.num_tokens
-        return _Work(prompt, params, max_tokens, thinking, bool(shown), perf_counter() - started)
+        return _Work(prompt, params, params.max_tokens or room, thinking, bool(shown), perf_counter() - started)
 
     def _ends_in_thinking(self, ids: list[int]) -> bool:
         return self.processor.tokenizer.decode(ids[-3:], skip_special_tokens=False).endswith(THINK_START + "\n")
 
     def _run(self, work: _Work, progress: Progress | None) -> Iterator[Delta]:
         with self._lock:
-            sequence = self._held or self.runner.new_sequence()
+            sequence, self._held = self._held or self.runner.new_sequence(), None
+        try:
+            yield from self._run_in(sequence, work, progress)
+        finally:  # also where the caller stops listening, or interrupts: what was read stays known
             self._held = sequence
-            room = min(work.max_tokens, _RESERVED_ANSWER)
+
+    def _run_in(self, sequence: Sequence, work: _Work, progress: Progress | None) -> Iterator[Delta]:
+        room = min(work.max_tokens, _RESERVED_ANSWER)
+        with self._lock:
             prefilled = self.runner.prefill(sequence, work.prompt, room=room, progress=progress)
-            started = perf_counter()
-            answers: list[AnswerBuilder] = []
-            for index in range(work.params.n):
-                sequence.truncate(work.prompt.num_tokens)
-                sequence.next_position = work.prompt.next_position
-                answers.append(self._answer_builder(work, index))
-                yield from self._answer(sequence, prefilled.logits_V, work, answers[-1], index)
-            seconds = perf_counter() - started
-            completion = self._completion(work, prefilled, answers, seconds)
+        started = perf_counter()
+        answers: list[AnswerBuilder] = []
+        for index in range(work.params.n):
+            sequence.truncate(work.prompt.num_tokens)
+            sequence.next_position = work.prompt.next_position
+            answers.append(self._answer_builder(work, index))
+            yield from self._answer(sequence, prefilled.logits_V, work, answers[-1], index)
+        completion = self._completion(work, prefilled, answers, perf_counter() - started)
         yield Delta(finish_reason=completion.finish_reason, completion=completion)
 
     def _answer(
@@ -160,7 +166,8 @@ class SingleEngine:
             yield from answer.push(token)
             if answer.finish_reason is not None:
                 return
-            logits_V = self.runner.decode([sequence], [token.token_id])[0]
+            with self._lock:
+                logits_V = self.runner.decode([sequence], [token.token_id])[0]
 
     def _answer_builder(self, work: _Work, index: int) -> AnswerBuilder:
         tokenizer = self.processor.tokenizer
