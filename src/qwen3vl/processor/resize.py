@@ -78,9 +78,10 @@ def resize_pixels(pixels_HWC: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     if not pixels_HWC.flags.writeable:  # torch warns about read-only memory; nothing writes to it here
         pixels_HWC = pixels_HWC.copy()
-    picture_1CHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)[None]
+    # A batch of one made before permuting has the strides by which torch keeps H, W, C order in its output.
+    picture_1CHW = torch.from_numpy(pixels_HWC)[None].permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(picture_1CHW, size=list(size), mode="bicubic", antialias=True)
-    return resized[0].permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
 
 def patchify(frames_FHWC: np.ndarray, settings: VisionSettings) -> np.ndarray:
