@@ -1,0 +1,55 @@
+"""The command line: `qwen3vl COMMAND`. Importing it imports neither torch nor numpy nor Pillow."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from qwen3vl import __version__
+from qwen3vl.cli.chat import chat
+from qwen3vl.cli.failures import USAGE, report_text
+from qwen3vl.cli.random_checkpoint import random_checkpoint
+
+app = typer.Typer(
+    help="Qwen3-VL: ask about pictures and videos.",
+    rich_markup_mode=None,  # rich costs more than all other imports of --help together
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("chat")(chat)
+app.command("random-checkpoint")(random_checkpoint)
+
+# typer may carry click inside itself, where it has no public name
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+@app.callback()
+def about(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and leave.")] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. -> the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # an answer may hold what the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
+    if given[:1] == ["--version"]:
+        print(f"qwen3vl {__version__}")
+        return 0
+    try:
+        return app(given or ["--help"], prog_name="qwen3vl", standalone_mode=False) or 0
+    except _UsageError as error:
+        command = "qwen3vl " + given[0] if given and given[0] in ("chat", "random-checkpoint") else "qwen3vl"
+        message: str = error.format_message()  # type: ignore[attr-defined]
+        report_text("UsageError", f"{message} (see {command} --help)", "--json" in given)
+        return USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
