@@ -130,9 +130,18 @@ def _walk(value: Any, label: str, outer: Mapping[str, Any], notes: list[str]) ->
         if groups and len(groups[0]) in SIZES:
             for group in groups:
                 yield from _entry(label, group, label, outer, notes, like=len(groups[0]))
+        elif row := _labelled_row(value):
+            yield from _entry("", row[0], row[1], outer, notes)
         else:
             for item in value:
                 yield from _walk(item, label, outer, notes)
+
+
+def _labelled_row(value: list[Any]) -> tuple[list[float], str] | None:
+    """[x1, y1, x2, y2, "label"] or ["label", [x1, y1, x2, y2]]."""
+    names = [v for v in value if isinstance(v, str) and not number_groups(v)]
+    groups = number_groups([v for v in value if v not in names])
+    return (groups[0], names[0]) if len(names) == 1 and len(groups) == 1 and len(groups[0]) in SIZES else None
 
 
 def _walk_object(value: dict[str, Any], label: str, outer: Mapping[str, Any], notes: list[str]) -> Iterator[Entry]:
@@ -217,7 +226,10 @@ def _marked(text: str) -> Iterator[Entry]:
             yield Entry(SIZES[len(numbers)], tuple(numbers), label.strip())
     for match in _POINTS.finditer(text):
         label = " ".join((match[2] or "").split()) or next(iter(_ALT.findall(match[1])), "")
-        for x, y in _xml_points(match[1]):
+        places = _xml_points(match[1])
+        if not places:  # <point>(1, 2)</point>
+            places, label = _xml_points(label), next(iter(_ALT.findall(match[1])), "")
+        for x, y in places:
             yield Entry("point", (x, y), label)
 
 

@@ -20,10 +20,13 @@ from typing import Any
 
 from qwen3vl.errors import ParseError
 from qwen3vl.tasks.parsing_reader import Reader, has_object, shorten
+from qwen3vl.tasks.parsing_strings import unescape
 
 __all__ = ["ReadJson", "has_object", "read_json", "shorten"]
 
 _FENCE = re.compile(r"```[ \t]*([\w+-]*)[ \t]*\r?\n?(.*?)(```|\Z)", re.DOTALL)
+_ESCAPED = re.compile(r"[{,]\s*\\\"")
+_PLAIN = re.compile(r"[{,]\s*[\"']\w")
 _LOOKS_LIKE_JSON = re.compile(r"[{\[]|\"\s*:")
 
 
@@ -53,6 +56,9 @@ def read_json(text: str) -> ReadJson:
     values: list[Any] = []
     complete = True
     for piece in _pieces(text):
+        if _ESCAPED.search(piece) and not _PLAIN.search(piece):
+            notes.append("the JSON stood in a string of its own: its escapes were resolved")
+            piece = unescape(piece)
         reader = Reader(piece)
         values += reader.top_values()
         notes += reader.notes

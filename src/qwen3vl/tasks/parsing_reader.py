@@ -14,6 +14,9 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _WORD = re.compile(r"[^\s,，{}\[\]()\"“”][^,，{}\[\]()\n\"“”]*")
 _KEY_WORD = re.compile(r"[^\s,，:：={}\[\]()\"'“”][^,，:：={}\[\]()\n\"“”]*")
 _LITERALS = {"true": True, "false": False, "null": None, "none": None, "nan": None, "undefined": None}
+_NUMBERS_IN_BRACES = re.compile(r"\{\s*-?\d[\d.]*(?:\s*,\s*-?\d[\d.]*)+\s*\}")
+_UNCLOSED_KEY = re.compile(r"[\"'“]([A-Za-z_]\w*)(?=\s*:\s*[\[{\d\"'-])")
+_PLACE_KEY = re.compile(r"box|point|coord|quad|poly", re.IGNORECASE)
 _SEPARATORS = tuple(",，;")
 _CLOSING = tuple("])")
 
@@ -104,6 +107,10 @@ class Reader:
         sound: list[Any] = []
         if start in ("{", "[") and self.flawless(sound):
             return sound
+        if start == "{" and (braced := _NUMBERS_IN_BRACES.match(self.text, self.at)):
+            self.note("numbers in braces were read as a list")
+            self.at = braced.end()
+            return [[_number(n) for n in _NUMBER.findall(braced[0])]]
         if start == "{":
             return self.objects(depth + 1)
         if start in ("[", "("):
@@ -190,14 +197,31 @@ class Reader:
             return
         before = self.at
         values = self.item(depth, "value")
+        if values and _PLACE_KEY.search(key) and isinstance(values[0], (int, float)):
+            values = [self.unbracketed(values[0])]
         if values:
             done[-1].add(key, values[0] if len(values) == 1 else values)
         self.at = max(self.at, before + 1)
 
+    def unbracketed(self, first: float) -> list[float]:
+        """The numbers of a place whose '[' was lost: {"bbox_2d": 5, 6, 7, 8], ..."""
+        numbers = [first]
+        while more := re.compile(rf"\s*[,，;]\s*({_NUMBER.pattern})(?=\s*[,，;\]}}])").match(self.text, self.at):
+            numbers.append(_number(more[1]))
+            self.at = more.end()
+        if self.peek() == "]":
+            self.at += 1
+        self.note("a list without its opening bracket")
+        return numbers
+
     def key(self) -> str | None:
         """A key and its colon; None if what stands here is none, which is then passed over."""
         char = self.peek()
-        if char in QUOTES:
+        if unclosed := _UNCLOSED_KEY.match(self.text, self.at):
+            self.note("the quote behind a key is missing")
+            key = unclosed[1]
+            self.at = unclosed.end()
+        elif char in QUOTES:
             key = self.string("key")
         else:
             word = _KEY_WORD.match(self.text, self.at)
@@ -210,7 +234,8 @@ class Reader:
         if self.cut and self.at >= len(self.text):
             return None
         if self.peek() in (":", "：", "="):
-            self.at += 1
+            while self.peek() in (":", "：", "="):
+                self.at += 1
         elif self.peek() in ("[", "{", *QUOTES):
             self.note(f"a colon is missing behind {key!r}")
         return key

@@ -72,7 +72,7 @@ def read_string(text: str, at: int, role: Role) -> StringRead:
 
 def _ended(text: str, at: int, end: int, inner: int) -> StringRead:
     value = unescape(text[at + 1 : end])
-    if inner == 1 and value.endswith(text[at]):
+    if inner == 1 and len(value) > 1 and value.endswith(text[at]):
         return StringRead(value[:-1], end + 1, note="a quote too many was ignored")
     return StringRead(value, end + 1, note="quotes inside a string were not escaped" if inner else None)
 

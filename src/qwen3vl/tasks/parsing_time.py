@@ -115,6 +115,9 @@ def read_events(text: str) -> Events:
 
 def _walk(value: Any, notes: list[str]) -> Iterator[Event]:
     if isinstance(value, list):
+        if len(value) == 2 and not any(isinstance(v, (dict, list)) for v in value) and _try_range(value):
+            yield Event(*parse_range(value), "")
+            return
         for item in value:
             yield from _lines(item) if isinstance(item, str) else _walk(item, notes)
     if not isinstance(value, dict):
