@@ -18,6 +18,7 @@ from qwen3vl.processor import isolation
 from qwen3vl.processor.fetch import MediaPolicy
 from qwen3vl.processor.images import load_picture, prepare_picture
 from qwen3vl.processor.isolation import DecodingPool
+from qwen3vl.processor.probe import probe_picture
 from qwen3vl.processor.settings import VisionSettings
 from qwen3vl.types import ImagePart
 from tests.fixtures.pictures import make_broken, scene
@@ -139,6 +140,33 @@ def test_the_policy_switches_isolation_on(tmp_path: Path) -> None:
         with pytest.raises(type(there.value)) as here:
             load_picture(path)
         assert str(there.value) == str(here.value)
+
+
+def test_a_fork_has_workers_of_its_own() -> None:
+    worker = isolation.run(os.getpid, policy=POLICY)
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:  # in the fork: nothing of pytest may run
+        status = 1
+        try:
+            isolation._pool.close()  # type: ignore[union-attr]
+            os.write(write_end, str(isolation.run(os.getpid, policy=POLICY)).encode())
+            isolation._pool.close()  # type: ignore[union-attr]
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert int(os.read(read_end, 20)) != worker
+    assert isolation.run(os.getpid, policy=POLICY) == worker
+    os.close(read_end), os.close(write_end)
+
+
+def test_probing_is_isolated_too(tmp_path: Path) -> None:
+    scene(90, 70).save(tmp_path / "a.png")
+    before = isolation.run(os.getpid, policy=POLICY)
+    assert probe_picture(tmp_path / "a.png", POLICY) == probe_picture(tmp_path / "a.png", MediaPolicy())
+    assert isolation._pool is not None
+    assert [(w.process.pid, w.num_tasks > 1) for w in isolation._pool._idle] == [(before, True)]
 
 
 def test_scripts_without_a_main_guard_work(tmp_path: Path) -> None:

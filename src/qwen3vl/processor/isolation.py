@@ -47,6 +47,7 @@ class DecodingPool:
         if os.name != "posix":
             raise UnsupportedOption("isolated decoding needs a POSIX system: set MediaPolicy.isolate=False")
         self.memory = memory
+        self._pid = os.getpid()
         self._free = threading.Semaphore(workers or min(4, os.cpu_count() or 1))
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
@@ -72,7 +73,9 @@ class DecodingPool:
         return answer.unwrap(name, self.memory)
 
     def close(self) -> None:
-        """End all idle workers; busy ones end with their task."""
+        """End all idle workers; busy ones end with their task. Does nothing in a fork: they are not its own."""
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -113,7 +116,7 @@ def run(function: Callable[..., T], *args: Any, policy: MediaPolicy, name: str =
     """`function(*args)` in the pool of this process, within policy.decode_timeout. Errors as DecodingPool.run."""
     global _pool
     with _pool_lock:
-        if _pool is None or _pool._closed:
+        if _pool is None or _pool._closed or _pool._pid != os.getpid():
             _pool = DecodingPool()
             atexit.register(_pool.close)
         pool = _pool

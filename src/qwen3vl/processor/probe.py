@@ -84,9 +84,21 @@ class PictureHeader:
 
 
 def probe_picture(source: MediaSource | Media, policy: MediaPolicy) -> PictureHeader:
-    """The header of an encoded picture. Raises a MediaError; limits are checked by `check_picture`."""
-    with open_picture(source, policy) as picture:
-        return header_of(picture, picture_name(picture))
+    """The header of an encoded picture. Raises a MediaError; limits are checked by `check_picture`.
+
+    With policy.isolate a worker reads it: some formats are opened by their decoders' own C code.
+    """
+    media = source if isinstance(source, Media) else fetch(source, policy)
+    if policy.isolate:
+        from qwen3vl.processor import isolation
+
+        return isolation.run(_probe, media, policy, policy=policy, name=media.name)
+    return _probe(media, policy)
+
+
+def _probe(media: Media, policy: MediaPolicy) -> PictureHeader:
+    with open_picture(media, policy) as picture:
+        return header_of(picture, media.name)
 
 
 def check_picture(header: PictureHeader, policy: MediaPolicy) -> None:
@@ -140,9 +152,7 @@ def open_picture(source: MediaSource | Media, policy: MediaPolicy) -> Iterator[I
         file.seek(0)
         if size > policy.max_bytes:
             raise MediaTooLarge(f"{media.name}: {size} bytes, above the limit of {policy.max_bytes} (max_bytes)")
-        picture = _identify(_TimedFile(file, media.name, policy.decode_timeout), media.name)
-        picture.filename = media.name
-        yield picture
+        yield _identify(_TimedFile(file, media.name, policy.decode_timeout), media.name)
 
 
 @contextmanager
@@ -214,10 +224,6 @@ def _what_it_is(prefix: bytes) -> str:
 
 
 # --------------------------------------------------------------------------------------- headers
-
-
-def picture_name(picture: Image.Image) -> str:
-    return str(getattr(picture, "filename", "") or "<PIL>")
 
 
 def header_of(picture: Image.Image, name: str) -> PictureHeader:
