@@ -182,7 +182,8 @@ class MediaReceipt:
     Attributes:
         kind: "image" or "video".
         source: a name for people: the path, the URL, "<bytes>", "<PIL>".
-        digest: SHA-256 (hex) of the patches and grid that went into the vision tower.
+        digest: SHA-256 (hex) naming the patches and grid that went into the vision tower; taken over
+            their 8-bit pixels and geometry, so equal digests mean equal patches.
         original_size: the file's own size, before its orientation is applied.
         orientation: EXIF orientation 1-8, or for videos the clockwise rotation in degrees.
         resized_size: what the patches were cut from; with the orientation applied.
