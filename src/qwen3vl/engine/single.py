@@ -160,7 +160,7 @@ class SingleEngine:
         sampler = SequenceSampler(work.params, ids, len(logits_V), stop_ids=stops, choice=index, device=device)
         budget = self._thinking_budget(work)
         while True:
-            token = sampler.sample(logits_V, forced=budget and budget.next_forced())
+            token = sampler.sample(logits_V, forced=budget.next_forced() if budget is not None else None)
             if budget is not None:
                 budget.record(token.token_id)
             yield from answer.push(token)
