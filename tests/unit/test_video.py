@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from PIL import Image
 
 from qwen3vl.errors import InvalidMessage, InvalidParams, MediaDecodeError, MediaNotFound, MediaTimeout, MediaTooLarge
 from qwen3vl.inputs import Visual
+from qwen3vl.processor.fetch import Media
 from qwen3vl.processor.policy import MediaPolicy
 from qwen3vl.processor.settings import VisionSettings
 from qwen3vl.processor.video import prepare_video
+from qwen3vl.processor.video_clip import FileClip
 from qwen3vl.settings import MediaOptions
 from qwen3vl.types import VideoPart
 from tests.fixtures.videos import (
@@ -25,7 +29,9 @@ from tests.fixtures.videos import (
     make_clip,
     numbers_in_patches,
     painted,
+    patched,
     read_number,
+    without_keyframe_table,
 )
 from tests.oracle import ASSETS
 
@@ -161,9 +167,6 @@ def test_turns(folder: Path, turn: str) -> None:
         "mirrored 90": stored.transpose(1, 0, 2),
         "mirrored 270": stored[::-1, ::-1].transpose(1, 0, 2),
     }[turn]
-    from qwen3vl.processor.fetch import Media
-    from qwen3vl.processor.video_clip import FileClip
-
     with FileClip(Media("x", path=path), MediaPolicy()) as opened:
         (shown,) = opened.frames([3])
     assert shown.pixels.shape == expected.shape
@@ -307,6 +310,39 @@ def test_damage_in_the_middle_loses_frames_and_says_so(folder: Path) -> None:
     kept = visual.receipt.frame_indices
     assert numbers(visual) == list(kept) and 10 < len(set(kept)) < 24
     assert any("frames could not be decoded" in note for note in visual.receipt.notes)
+
+
+def test_wrong_keyframes_do_not_spoil_frames(folder: Path) -> None:
+    data = without_keyframe_table(constant_clip(folder / "keys.mp4", 90, gop=45).read_bytes())
+    for wanted in ({"num_frames": 5}, {"video_start": 8.5}, {"video_start": 4.2, "video_end": 6.0}):
+        visual = prepare(data, **wanted)
+        assert numbers(visual) == list(visual.receipt.frame_indices)
+        assert np.array_equal(visual.patches_PC, prepare(folder / "keys.mp4", **wanted).patches_PC)
+
+
+def test_headers_that_claim_a_billion_frames(clip: Path) -> None:
+    data, billion = clip.read_bytes(), 10**9
+    with pytest.raises(MediaTooLarge, match="1000000000 frames"):
+        prepare(patched(data, b"stts", 8, billion, 1024))
+    with pytest.raises(MediaDecodeError):
+        prepare(patched(data, b"stsz", 4, 0, billion))
+    lying = prepare(patched(patched(data, b"mvhd", 16, 2**31), b"mdhd", 16, 2**31))
+    assert lying.receipt.duration == pytest.approx(6.0)
+
+
+def test_frames_do_not_pile_up(clip: Path) -> None:
+    def held() -> int:
+        return sum(isinstance(thing, VideoFrame) for thing in gc.get_objects())
+
+    gc.collect()
+    before = held()
+    gc.disable()
+    try:
+        with FileClip(Media("x", path=clip), MediaPolicy()) as opened:
+            most = max(held() - before for _ in opened.frames(range(60)))
+    finally:
+        gc.enable()
+    assert most <= 8
 
 
 def test_isolated_decoding_gives_the_same(folder: Path) -> None:

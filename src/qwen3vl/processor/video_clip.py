@@ -121,9 +121,13 @@ class FileClip:
         self.file.container.close()
 
     def frames(self, wanted: Sequence[int]) -> Iterator[ShownFrame]:
+        matrix = None
         for number, frame in self.file.decode(self.index, wanted):
+            # Once for the file: frame.side_data and its frame refer to each other, so every frame asked
+            # for it would stay in memory until the garbage collector comes.
+            matrix = display_matrix(frame) if matrix is None else matrix
             pixels, over_white = rgb_pixels(frame)
-            upright, rotation, turned = upright_pixels(pixels, display_matrix(frame))
+            upright, rotation, turned = upright_pixels(pixels, matrix)
             notes = tuple(note for note in (over_white, turned) if note)
             yield ShownFrame(number, upright, (frame.width, frame.height), rotation, notes)
 

@@ -13,7 +13,7 @@ import av
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Disposition
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from qwen3vl.errors import MediaDecodeError, MediaNotFound, MediaTimeout
@@ -93,13 +93,13 @@ class VideoFile:
             return
         runs = plan_runs(index, wanted)
         for number, run in enumerate(runs):
-            packets = self._packets() if run.key < 0 else self._seek(index, run.key)
-            if packets is None:
+            frames = self._frames_from_start(index, run) if run.key < 0 else self._frames_from_key(index, run)
+            if frames is None:
                 self._reopen()
-                rest = tuple(wanted for later in runs[number:] for wanted in later.wanted)
-                yield from self._decode_run(index, Run(-1, rest), self._packets())
+                rest = Run(-1, tuple(wanted for later in runs[number:] for wanted in later.wanted))
+                yield from _pick(self._frames_from_start(index, rest), index, rest)
                 return
-            yield from self._decode_run(index, run, packets)
+            yield from _pick(frames, index, run)
 
     def _open(self) -> tuple[InputContainer, VideoStream]:
         media = self._media
@@ -143,17 +143,29 @@ class VideoFile:
         self.container.close()
         self.container, self.stream = self._open()
 
-    def _seek(self, index: FrameIndex, key: int) -> Iterator[Packet] | None:
-        """Packets from keyframe `key` (or an earlier one) on; None where that cannot be had."""
+    def _frames_from_start(self, index: FrameIndex, run: Run) -> Iterator[VideoFrame]:
+        return self._frames(self._packets(), frozenset(index.pts_N[list(run.wanted)].tolist()))
+
+    def _frames_from_key(self, index: FrameIndex, run: Run) -> Iterator[VideoFrame] | None:
+        """Frames from the run's keyframe (or an earlier one) on; None where that cannot be had.
+
+        The container's word for what is a keyframe is checked by what the decoder makes of it.
+        """
+        key_pts, key_dts = int(index.key_pts[run.key]), int(index.key_dts[run.key])
         try:
-            self.container.seek(int(index.key_pts[key]), stream=self.stream, backward=True)
+            self.container.seek(key_pts, stream=self.stream, backward=True)
         except av.error.FFmpegError:
             return None
         packets = self._packets()
         first = next(packets, None)
-        if first is None or first.dts is None or first.dts > index.key_dts[key] or not first.is_keyframe:
+        if first is None or first.dts is None or first.dts > key_dts or not first.is_keyframe:
             return None
-        return itertools.chain([first], packets)
+        wanted_pts = frozenset(index.pts_N[list(run.wanted)].tolist())
+        frames = self._frames(itertools.chain([first], packets), wanted_pts)
+        start = next((frame for frame in frames if frame.pts is not None and frame.pts >= (first.pts or 0)), None)
+        if start is None or not (start.key_frame or start.pict_type == PictureType.I):
+            return None
+        return itertools.chain([start], frames)
 
     def _packets(self) -> Iterator[Packet]:
         """The stream's packets from here on; an unreadable rest of the file ends them."""
@@ -180,21 +192,6 @@ class VideoFile:
             except av.error.FFmpegError:
                 continue
 
-    def _decode_run(self, index: FrameIndex, run: Run, packets: Iterator[Packet]) -> Iterator[tuple[int, VideoFrame]]:
-        number_of = {int(index.pts_N[number]): number for number in run.wanted}
-        last_pts, next_number, surplus = int(index.pts_N[run.wanted[-1]]), run.wanted[0], 0
-        for frame in self._frames(packets, frozenset(number_of)):
-            number = number_of.get(frame.pts) if frame.pts is not None else None
-            if number is not None and number >= next_number:
-                yield number, frame
-                if number == run.wanted[-1]:
-                    return
-                next_number = number + 1
-            elif frame.pts is not None and frame.pts > last_pts:
-                surplus += 1
-                if surplus > _DISORDER:
-                    return
-
     def _decode_by_count(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
         remaining = set(wanted)
         for number, frame in enumerate(self._frames(self._packets(), None)):
@@ -203,6 +200,23 @@ class VideoFile:
                 remaining.discard(number)
                 if not remaining:
                     return
+
+
+def _pick(frames: Iterator[VideoFrame], index: FrameIndex, run: Run) -> Iterator[tuple[int, VideoFrame]]:
+    """Those of `frames` that the run wants, with their numbers, in order."""
+    number_of = {int(index.pts_N[number]): number for number in run.wanted}
+    last_pts, next_number, surplus = int(index.pts_N[run.wanted[-1]]), run.wanted[0], 0
+    for frame in frames:
+        number = number_of.get(frame.pts) if frame.pts is not None else None
+        if number is not None and number >= next_number:
+            yield number, frame
+            if number == run.wanted[-1]:
+                return
+            next_number = number + 1
+        elif frame.pts is not None and frame.pts > last_pts:
+            surplus += 1
+            if surplus > _DISORDER:
+                return
 
 
 def _video_streams(container: InputContainer) -> list[VideoStream]:
