@@ -24,10 +24,13 @@ LIBRARIES = {  # what else a module may use, and why
     "searchable": {"PIL"},
     "extraction": {"pydantic"},
     "clips": {"av", "PIL"},
+    "investigation": {"PIL"},
+    "coding": {"PIL"},
+    "coding_browser": {"PIL"},
     "parsing_tables": {"pandas"},
     "export": {"numpy", "supervision"},
 }
-CAPABILITIES = ("grounding", "spatial", "ocr", "documents", "extraction", "questions", "video")
+CAPABILITIES = ("grounding", "spatial", "ocr", "documents", "extraction", "questions", "video", "investigation")
 
 
 def imported(file: Path) -> set[str]:
