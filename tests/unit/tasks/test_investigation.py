@@ -28,7 +28,7 @@ def test_the_recorded_calls_give_the_recorded_crops() -> None:
     assert found.answer == "In Southampton." and not found.notes
     assert [look.image.size for look in found.looks] == RECORDED_SIZES
     assert found.looks[0].label == "main hanging sign for Hop Inn" and found.looks[0].picture == 0
-    assert found.looks[0].box == Box(1412.04, 485.212, 1623.6, pytest.approx(754.416))
+    assert found.looks[0].box.corners == pytest.approx((1412.04, 485.212, 1623.6, 754.416))
     messages = model.last.messages
     assert [m.role for m in messages] == ["system", "user"] + ["assistant", "tool"] * 4  # type: ignore[union-attr]
     assert model.last.tools == [ZOOM_TOOL] and isinstance(messages[3].content[0], ImagePart)  # type: ignore[index,union-attr]
