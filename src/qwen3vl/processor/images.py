@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 Manner = Literal["qwen3vl", "transformers"]
 _STRIP_BYTES = 1 << 18
-_PICTURE_OPTIONS = ("min_pixels", "max_pixels", "cap_frame_pixels", "timestamps", "video_markers")
 _VIDEO_OPTIONS = ("fps", "num_frames", "min_frames", "max_frames", "total_pixels", "video_start", "video_end")
 
 
@@ -67,7 +66,8 @@ def load_picture(
     Ours: the EXIF orientation is applied, transparency is laid over white, 16 bits are scaled to 8, of an
     animation the first frame is taken. `manner="transformers"` is what transformers 5.23 does instead: for
     a file or URL the orientation is applied and transparency and depth are whatever PIL's convert("RGB")
-    makes of them; for a PIL picture transparency is laid over white and the orientation ignored.
+    makes of them; for a PIL picture transparency is laid over white and the orientation ignored. Pictures in
+    memory (PIL, arrays) are converted in this process even with policy.isolate.
 
     Raises:
         MediaError as `fetch`; MediaTooLarge before decoding; MediaDecodeError for damaged or unknown
