@@ -155,7 +155,7 @@ def _from_pil(picture: Image.Image, policy: MediaPolicy, manner: Manner) -> Load
         check_picture(header, policy)
         if manner == "qwen3vl":
             return _convert(picture, header)
-        return LoadedPicture(_pixels(_over_white(picture)[0].convert("RGB")), header.size, 1, "<PIL>")
+        return LoadedPicture(_pixels(picture)[0], header.size, 1, "<PIL>")
 
 
 def _decode(media: Media, policy: MediaPolicy, manner: Manner) -> LoadedPicture:
@@ -164,8 +164,9 @@ def _decode(media: Media, policy: MediaPolicy, manner: Manner) -> LoadedPicture:
         check_picture(header, policy)
         if manner == "qwen3vl":
             return _convert(picture, header)
-        upright = ImageOps.exif_transpose(picture)
-        return LoadedPicture(_pixels(upright.convert("RGB")), header.size, header.orientation, media.name)
+        rgb = ImageOps.exif_transpose(picture).convert("RGB")
+        rgb.info.pop("transparency", None)  # dropped, not laid over white
+        return LoadedPicture(_pixels(rgb)[0], header.size, header.orientation, media.name)
 
 
 def _convert(picture: Image.Image, header: PictureHeader) -> LoadedPicture:
@@ -175,10 +176,8 @@ def _convert(picture: Image.Image, header: PictureHeader) -> LoadedPicture:
     # Some versions of Pillow turn a TIFF while loading, and then take its orientation away.
     turn = read_orientation(picture) if header.format == "TIFF" else header.orientation
     shallow, depth_note = _to_8_bits(picture)
-    opaque, alpha_note = _over_white(shallow)
-    notes += [note for note in (depth_note, alpha_note) if note]
-    rgb = opaque if opaque.mode == "RGB" else opaque.convert("RGB")
-    pixels = _pixels(_upright(rgb, turn))
+    pixels, transparent = _pixels(_upright(shallow, turn))
+    notes += [note for note in (depth_note, "transparency laid over white" if transparent else None) if note]
     if pixels.shape[1::-1] != header.upright_size:
         raise MediaDecodeError(
             f"{header.name}: decoded as {pixels.shape[1::-1]}, its header says {header.upright_size}"
@@ -197,8 +196,8 @@ _TRANSPOSE = {  # EXIF orientation -> what brings it upright
 }
 
 
-def _upright(rgb: Image.Image, orientation: int) -> Image.Image:
-    return rgb.transpose(_TRANSPOSE[orientation]) if orientation != 1 else rgb
+def _upright(picture: Image.Image, orientation: int) -> Image.Image:
+    return picture.transpose(_TRANSPOSE[orientation]) if orientation != 1 else picture
 
 
 def _to_8_bits(picture: Image.Image) -> tuple[Image.Image, str | None]:
@@ -219,26 +218,30 @@ def _to_8_bits(picture: Image.Image) -> tuple[Image.Image, str | None]:
     return grey, f"grey values {low:g} to {high:g} scaled to 0-255"
 
 
-def _over_white(picture: Image.Image) -> tuple[Image.Image, str | None]:
-    """Transparency composited on white, by the same PIL calls as transformers' convert_to_rgb."""
+def _pixels(picture: Image.Image) -> tuple[np.ndarray, bool]:
+    """Writable uint8 (H, W, 3) of a loaded 8-bit picture, and whether anything in it was transparent.
+
+    By strips that fit the cache: converting the whole at once would hold it up to five times.
+    """
+    width, height = picture.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows, transparent = max(1, _STRIP_BYTES // (3 * width)), False
+    for top in range(0, height, rows):
+        rgb, see_through = _over_white(picture.crop((0, top, width, min(top + rows, height))))
+        pixels[top : top + rows] = np.asarray(rgb)
+        transparent |= see_through
+    return pixels, transparent
+
+
+def _over_white(picture: Image.Image) -> tuple[Image.Image, bool]:
+    """RGB with transparency composited on white, by the same PIL calls as transformers' convert_to_rgb."""
     if picture.mode in ("RGBa", "La"):
         picture = picture.convert("RGBA" if picture.mode == "RGBa" else "LA")
     if "A" not in picture.getbands() and picture.info.get("transparency") is None:
-        return picture, None
+        return picture if picture.mode == "RGB" else picture.convert("RGB"), False
     rgba = picture.convert("RGBA")
     lowest: Any = rgba.getchannel("A").getextrema()[0]
     if lowest == 255:
-        return rgba, None  # converting to RGB gives the same pixels
+        return rgba.convert("RGB"), False
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, rgba), "transparency laid over white"
-
-
-def _pixels(rgb: Image.Image) -> np.ndarray:
-    """uint8 (H, W, 3), writable. By strips that fit the cache: np.asarray holds the picture twice more."""
-    assert rgb.mode == "RGB", rgb.mode
-    width, height = rgb.size
-    pixels = np.empty((height, width, 3), np.uint8)
-    rows = max(1, _STRIP_BYTES // (3 * width))
-    for top in range(0, height, rows):
-        pixels[top : top + rows] = np.asarray(rgb.crop((0, top, width, min(top + rows, height))))
-    return pixels
+    return Image.alpha_composite(white, rgba).convert("RGB"), True
