@@ -14,29 +14,26 @@ import torch
 from qwen3vl.config import ModelConfig
 from qwen3vl.engine.runner import Progress
 from qwen3vl.engine.single import SingleEngine
-from qwen3vl.errors import CheckpointNotFound, InvalidParams, Qwen3VLError, UnsupportedOption
+from qwen3vl.errors import CheckpointNotFound, Qwen3VLError, UnsupportedOption
 from qwen3vl.model.checkpoint import load_model
 from qwen3vl.model.hub import Hub, locate
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.processor.fetch import MediaPolicy
-from qwen3vl.processor.messages import as_messages
 from qwen3vl.processor.processor import Processor
 from qwen3vl.settings import MediaOptions, SamplingParams, check_integer
+from qwen3vl.turns import chat_params, chat_turn, sampling_params, user_turn
 from qwen3vl.types import (
     Completion,
     Delta,
-    ImagePart,
-    Message,
     Messages,
-    Part,
     PictureSource,
     Request,
-    TextPart,
     Tool,
     ToolChoice,
-    VideoPart,
     VideoSource,
 )
+
+__all__ = ["VLM", "load", "sampling_params", "user_turn"]
 
 LoadProgress = Callable[[int, int], None]  # bytes of weights read, and in all
 
@@ -139,11 +136,8 @@ class VLM:
         `history` are earlier turns, the last answer included (`completion.as_message()`); what of them
         the cache holds is not read again. `settings` are fields of SamplingParams: max_tokens=100.
         """
-        if settings and params is not None:
-            raise InvalidParams(f"give params or {', '.join(settings)}, not both")
-        params = params or sampling_params(**settings)
-        earlier = () if not history else as_messages(history)
-        return self.generate([*earlier, *user_turn(question, images, videos, system)], params, media=media)
+        params = chat_params(params, settings)
+        return self.generate(chat_turn(question, images, videos, system, history), params, media=media)
 
     def generate(
         self,
@@ -232,26 +226,3 @@ class VLM:
     def forget(self) -> None:
         """Free the memory that holds the last conversation."""
         self._engine.forget()
-
-
-def user_turn(
-    question: str,
-    images: Sequence[PictureSource] = (),
-    videos: Sequence[VideoSource] = (),
-    system: str | None = None,
-) -> list[Message]:
-    """Messages for one question: pictures first, then videos, then the text, as the model card does."""
-    if isinstance(images, (str, bytes, os.PathLike)) or isinstance(videos, (str, bytes, os.PathLike)):
-        raise InvalidParams("images and videos are lists: images=['a.jpg']")
-    parts: list[Part] = [*map(ImagePart, images), *map(VideoPart, videos), TextPart(question)]
-    messages = [Message("system", (TextPart(system),))] if system else []
-    return [*messages, Message("user", tuple(parts))]
-
-
-def sampling_params(**settings: Any) -> SamplingParams:
-    """SamplingParams from fields by name; `preset="vl"` gives the base. Raises InvalidParams for unknown names."""
-    try:
-        return SamplingParams.preset(settings.pop("preset", "greedy"), **settings)
-    except TypeError as error:
-        known = ", ".join(SamplingParams.__dataclass_fields__)
-        raise InvalidParams(f"{error}; the settings are preset, {known}") from error
