@@ -130,7 +130,7 @@ class Prompt:
         return [shown.grid_thw[1:] for shown in self.shown for _ in range(shown.grid_thw[0])]
 
     @property
-    def patches_PC(self) -> Tensor:
+    def patches_PC(self) -> Tensor:  # noqa: N802
         return torch.cat([shown.patches_PC for shown in self.shown])
 
 

@@ -175,6 +175,8 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"is not a JSON object but {type(values).__name__}")
         top = _Reader(values, "config")
         model_type = top.get("model_type", str)
         if model_type not in MODEL_TYPES:
@@ -328,7 +330,10 @@ def _read_moe(reader: _Reader, num_layers: int) -> MoeConfig:
 def _read_vision(reader: _Reader) -> VisionConfig:
     reader.require("hidden_act", "gelu_pytorch_tanh")
     reader.require("in_channels", 3)
-    rope = reader.get("rope_parameters", dict, {})
+    rope = _Reader(reader.get("rope_parameters", dict, {}), "vision_config.rope_parameters")
+    rope.require("rope_type", "axial")
+    theta = rope.get("rope_theta", float, VISION_ROPE_THETA)
+    rope.finish({"rope_type": "must be axial, checked"})
     sizes = {name: reader.get(name, int) for name in _VISION_SIZES}
     indexes = tuple(reader.get("deepstack_visual_indexes", list))
     if len(set(indexes)) != len(indexes) or any(not 0 <= i < sizes["depth"] for i in indexes):
@@ -336,7 +341,6 @@ def _read_vision(reader: _Reader) -> VisionConfig:
     if int(sizes["num_position_embeddings"] ** 0.5) ** 2 != sizes["num_position_embeddings"]:
         raise ConfigError(f"num_position_embeddings {sizes['num_position_embeddings']} is not a square")
     reader.finish(_IGNORED_VISION)
-    theta = float(rope.get("rope_theta", VISION_ROPE_THETA))
     return VisionConfig(**sizes, deepstack_visual_indexes=indexes, rope_theta=theta)
 
 

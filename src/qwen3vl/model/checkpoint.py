@@ -138,9 +138,9 @@ def find_tensors(folder: Path) -> dict[str, StoredTensor]:
     try:
         weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         shards = sorted(set(weight_map.values()))
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{index}: is not a weight index ({error!r})") from error
-    missing = [shard for shard in shards if not (folder / shard).is_file()]
     if missing:
         raise WeightsError(f"{folder}: {len(missing)} of {len(shards)} weight files missing: {', '.join(missing)}")
     tensors: dict[str, StoredTensor] = {}

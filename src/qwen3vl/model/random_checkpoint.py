@@ -80,7 +80,7 @@ def random_tensors(
 
 
 def _random(name: str, shape: torch.Size, seed: int, dtype: torch.dtype) -> Tensor:
-    generator = torch.Generator().manual_seed(seed * 2**32 + zlib.crc32(name.encode()))
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode(), seed))  # it takes 32 bits, no more
     mean, std = 0.0, shape[-1] ** -0.5
     if "embed" in name and "proj" not in name:
         std = _EMBEDDING_STD

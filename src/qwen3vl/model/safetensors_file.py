@@ -21,7 +21,7 @@ from torch import Tensor
 
 from qwen3vl.errors import WeightsError
 
-PIECE_BYTES = 32 * 2**20
+PIECE_BYTES = 16 * 2**20
 _MAX_HEADER_BYTES = 100 * 2**20  # the library's own limit
 
 DTYPES = {
@@ -60,13 +60,17 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             if size < 8 or header_bytes > min(size - 8, _MAX_HEADER_BYTES):
                 raise WeightsError(f"{path}: not a safetensors file, or cut off ({size} bytes)")
             header = json.loads(file.read(header_bytes))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(header, dict):
+        raise WeightsError(f"{path}: its header is not a JSON object")
     header.pop("__metadata__", None)
     tensors = {}
     for name, entry in header.items():
         try:
             begin, end = entry["data_offsets"]
+            if not all(isinstance(n, int) and n >= 0 for n in (begin, end, *entry["shape"])):
+                raise ValueError
             tensor = StoredTensor(path, DTYPES[entry["dtype"]], tuple(entry["shape"]), 8 + header_bytes + begin)
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"{path}: entry {name!r} is malformed or of an unknown type ({entry})") from error
