@@ -8,7 +8,6 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from qwen3vl.cli.failures import reporting
 from qwen3vl.cli.options import LookOptions, ModelOptions, SamplingOptions, command
 
 
@@ -44,29 +43,28 @@ def chat(
     by being there, videos from pictures by their endings (a GIF is a picture, unless given with --video).
     Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 stopped by Ctrl-C.
     """
-    with reporting(as_json):
-        from qwen3vl.cli.conversation import Conversation
-        from qwen3vl.cli.interactive import Interactive
-        from qwen3vl.cli.media import check_headers, read_arguments
-        from qwen3vl.cli.output import Screen
-        from qwen3vl.errors import InvalidParams
+    from qwen3vl.cli.conversation import Conversation
+    from qwen3vl.cli.interactive import Interactive
+    from qwen3vl.cli.media import check_headers, read_arguments
+    from qwen3vl.cli.output import Screen
+    from qwen3vl.errors import InvalidParams
 
-        asked = read_arguments(inputs or (), image or (), video or ())
-        sampling.check_output(as_json and asked.question is not None)
-        if as_json and asked.question is None:
-            raise InvalidParams("--json needs a question")
-        if load is not None and system is not None:
-            raise InvalidParams("--load brings its own system prompt: leave out --system")
-        conversation = Conversation(system) if load is None else Conversation.load(load)
-        session = Interactive(
-            model, sampling, look, conversation, Screen(show_reasoning, silent=as_json), list(asked.media), verbose
-        )
-        check_headers(asked.media)
-        if asked.question is None:
-            session.run()
-            return
-        completion = session.ask(asked.question)
-        if as_json:
-            from qwen3vl.cli.document import completion_document
+    asked = read_arguments(inputs or (), image or (), video or ())
+    sampling.check_output(as_json and asked.question is not None)
+    if as_json and asked.question is None:
+        raise InvalidParams("--json needs a question")
+    if load is not None and system is not None:
+        raise InvalidParams("--load brings its own system prompt: leave out --system")
+    conversation = Conversation(system) if load is None else Conversation.load(load)
+    session = Interactive(
+        model, sampling, look, conversation, Screen(show_reasoning, silent=as_json), list(asked.media), verbose
+    )
+    check_headers(asked.media)
+    if asked.question is None:
+        session.run()
+        return
+    completion = session.ask(asked.question)
+    if as_json:
+        from qwen3vl.cli.document import completion_document
 
-            print(json.dumps(completion_document(completion), ensure_ascii=False, indent=2), flush=True)
+        print(json.dumps(completion_document(completion), ensure_ascii=False, indent=2), flush=True)

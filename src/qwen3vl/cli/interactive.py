@@ -27,6 +27,11 @@ from qwen3vl.errors import InvalidParams, InvalidRequest, Qwen3VLError
 from qwen3vl.settings import PRESET_NAMES
 from qwen3vl.types import Completion, ImagePart, VideoPart
 
+try:
+    import readline  # gives input() its editing and history
+except ImportError:  # Windows
+    readline = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from qwen3vl.vlm import VLM
 
@@ -231,8 +236,9 @@ _COMMANDS: dict[str, Callable[[Interactive, str], None]] = {
 
 
 def _read_line() -> str | None:
-    """The next line; None at the end of input, or after two Ctrl-C in a row."""
-    for again in (True, False):
+    """The next line; None at the end of input, or after Ctrl-C on an empty line twice in a row."""
+    interrupts = 0
+    while interrupts < 2:
         try:
             return _prompted_line()
         except EOFError:
@@ -240,7 +246,9 @@ def _read_line() -> str | None:
                 tell("")
             return None
         except KeyboardInterrupt:
-            tell("\n(Ctrl-C again or Ctrl-D leaves)" if again else "")
+            cleared = readline is not None and bool(readline.get_line_buffer())
+            interrupts = 0 if cleared else interrupts + 1
+            tell("\n(Ctrl-C again or Ctrl-D leaves)" if interrupts == 1 else "")
     return None
 
 
@@ -249,8 +257,6 @@ def _prompted_line() -> str:
         if not (line := sys.stdin.readline()):
             raise EOFError
         return line
-    import readline  # noqa: F401 - gives input() its editing and history
-
     if sys.stdout.isatty():
         return input(_PROMPT)
     sys.stderr.write(_PROMPT)  # input() would write it among the answers

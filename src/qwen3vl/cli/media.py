@@ -14,25 +14,8 @@ from qwen3vl.types import ImagePart, VideoPart
 
 VIDEO_ENDINGS = frozenset({"mp4", "mov", "mkv", "webm", "avi", "m4v", "mpg", "mpeg", "wmv", "flv", "ts", "3gp"})
 PICTURE_ENDINGS = frozenset(
-    {
-        "jpg",
-        "jpeg",
-        "jpe",
-        "jfif",
-        "png",
-        "gif",
-        "webp",
-        "avif",
-        "bmp",
-        "tif",
-        "tiff",
-        "jp2",
-        "ppm",
-        "pgm",
-        "pbm",
-        "qoi",
-    }
-    | {"heic", "heif"}  # not readable, but not a question either
+    {"jpg", "jpeg", "jpe", "jfif", "png", "gif", "webp", "avif", "bmp", "tif", "tiff", "jp2", "ppm", "pgm", "pbm"}
+    | {"qoi", "heic", "heif"}  # the last two cannot be read, but are no question either
 )
 
 MediaPart = ImagePart | VideoPart

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from typer import Option
 
+from qwen3vl.cli.failures import reporting
 from qwen3vl.errors import InvalidParams
 from qwen3vl.model.hub import DEFAULT_MODEL
-from qwen3vl.settings import PRESET_NAMES, MediaOptions, SamplingParams, check_choice
+from qwen3vl.settings import PRESET_NAMES, MediaOptions, SamplingParams, check_choice, check_integer
 
 if TYPE_CHECKING:
     from qwen3vl.vlm import VLM, LoadProgress
@@ -44,8 +45,7 @@ class ModelOptions:
     def __post_init__(self) -> None:
         check_choice("--source", self.source, ("huggingface", "modelscope"))
         check_choice("--dtype", self.dtype, ("auto", "float32", "bfloat16", "float16"))
-        if self.max_context is not None and self.max_context < 1:
-            raise InvalidParams(f"--max-context={self.max_context} is below 1")
+        check_integer("--max-context", self.max_context, minimum=1)
 
     def load(self, progress: LoadProgress | None = None) -> VLM:
         """The handle; its weights are read when the first request has been checked. Imports torch."""
@@ -130,7 +130,10 @@ class LookOptions:
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Give typer a function whose parameters are the fields of the groups that `function` takes."""
+    """Give typer a function whose parameters are the fields of the groups that `function` takes.
+
+    What it raises is reported (failures.py); as JSON if its parameter `as_json` is set.
+    """
     groups: dict[str, type] = {}
     parameters = []
     hints = get_type_hints(function, include_extras=True)
@@ -144,8 +147,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def spread(**values: Any) -> None:
-        own = {name: kind(**{f.name: values.pop(f.name) for f in fields(kind)}) for name, kind in groups.items()}
-        function(**values, **own)
+        with reporting(bool(values.get("as_json"))):
+            own = {name: kind(**{f.name: values.pop(f.name) for f in fields(kind)}) for name, kind in groups.items()}
+            function(**values, **own)
 
     spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     spread.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from typer import Option
 
-from qwen3vl.cli.failures import reporting
 from qwen3vl.cli.options import command
 from qwen3vl.cli.waiting import Waiting
 from qwen3vl.model.editions import EDITIONS
@@ -30,32 +29,29 @@ def random_checkpoint(
     as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Write a checkpoint with the true shapes of an edition and random weights, for tests and benchmarks."""
-    with reporting(as_json):
-        check_choice("--dtype", dtype, ("float32", "bfloat16", "float16"))
-        check_integer("--seed", seed, minimum=0)
-        from qwen3vl.model.editions import edition as config_of
+    check_choice("--dtype", dtype, ("float32", "bfloat16", "float16"))
+    check_integer("--seed", seed, minimum=0)
+    from qwen3vl.model.editions import edition as config_of
 
-        config = config_of(
-            edition, text_layers=text_layers, vision_layers=vision_layers, experts=experts, shrink=shrink
+    config = config_of(edition, text_layers=text_layers, vision_layers=vision_layers, experts=experts, shrink=shrink)
+    import torch
+
+    from qwen3vl.model.random_checkpoint import write_random_checkpoint
+
+    with Waiting("Drawing weights") as bar:
+        write_random_checkpoint(
+            config,
+            out,
+            seed=seed,
+            thinking=thinking,
+            dtype=getattr(torch, dtype),
+            progress=lambda done, total: bar.stage("Drawing weights", done, total),
         )
-        import torch
-
-        from qwen3vl.model.random_checkpoint import write_random_checkpoint
-
-        with Waiting("Drawing weights") as bar:
-            write_random_checkpoint(
-                config,
-                out,
-                seed=seed,
-                thinking=thinking,
-                dtype=getattr(torch, dtype),
-                progress=lambda done, total: bar.stage("Drawing weights", done, total),
-            )
-        size = sum(path.stat().st_size for path in out.iterdir())
-        if as_json:
-            print(json.dumps({"schema_version": SCHEMA_VERSION, "folder": str(out), "bytes": size}, indent=2))
-            return
-        text, vision = config.text.num_hidden_layers, config.vision.depth
-        print(f"{out}: {edition}, {text} text layers, {vision} vision blocks, {size / 1e6:,.0f} MB")
-        print("Its weights are random, so its answers are noise. Ask it something:")
-        print(f'  qwen3vl chat --model {out} photo.jpg "What is in this picture?"')
+    size = sum(path.stat().st_size for path in out.iterdir())
+    if as_json:
+        print(json.dumps({"schema_version": SCHEMA_VERSION, "folder": str(out), "bytes": size}, indent=2))
+        return
+    text, vision = config.text.num_hidden_layers, config.vision.depth
+    print(f"{out}: {edition}, {text} text layers, {vision} vision blocks, {size / 1e6:,.0f} MB")
+    print("Its weights are random, so its answers are noise. Ask it something:")
+    print(f'  qwen3vl chat --model {out} photo.jpg "What is in this picture?"')
