@@ -20,6 +20,7 @@ from qwen3vl.types import PictureSource
 
 DPI = 144  # cookbooks/long_document_understanding.ipynb
 MAX_SIDE = 8192  # a drawn page; larger pages are drawn at fewer dots per inch
+PAGES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,18 @@ def _sources(files: Documents) -> list[PictureSource]:
 
 
 def drawn(pages: Iterable[Page]) -> Iterator[tuple[Page, Image.Image | Qwen3VLError]]:
-    """Each page with its picture, or why it has none, drawn when it is asked for; a PDF is opened once for
-    a run of its pages."""
+    """Each page with its picture, or why it has none, drawn when it is asked for.
+
+    pdfium keeps what it has read of a document until it is closed: it is opened anew after
+    PAGES_AT_ONCE pages, so that a long scan does not gather in memory.
+    """
     pdf: _Pdf | None = None
     try:
         for page in pages:
             try:
-                if page.dpi is not None and (pdf is None or pdf.source is not page.source):
+                if page.dpi is not None and (
+                    pdf is None or pdf.source is not page.source or pdf.drawn >= PAGES_AT_ONCE
+                ):
                     if pdf:
                         pdf.close()
                     pdf = _Pdf(page.source)
@@ -124,6 +130,7 @@ class _Pdf:
     def __init__(self, source: PictureSource) -> None:
         assert isinstance(source, (str, os.PathLike, bytes)), source
         self.source = source
+        self.drawn = 0
         name = name_of(source)
         if not isinstance(source, bytes) and not Path(source).is_file():
             raise MediaNotFound(f"{name}: no such file")
@@ -144,6 +151,7 @@ class _Pdf:
 
 def _draw(pdf: _Pdf, page: Page) -> Image.Image:
     assert page.dpi is not None
+    pdf.drawn += 1
     try:
         opened = pdf.document[page.index]
         try:
