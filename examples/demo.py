@@ -49,7 +49,10 @@ def report(completion: qwen3vl.Completion) -> None:
         print(f"seen as    {receipt.resized_size[0]} x {receipt.resized_size[1]} pixels, {receipt.num_tokens} tokens")
     usage, timings = completion.usage, completion.timings
     rate = usage.completion_tokens / timings.decode if timings.decode else 0
-    print(f"tokens     {usage.prompt_tokens} read ({usage.image_tokens} of the picture), {usage.completion_tokens} written")
+    print(
+        f"tokens     {usage.prompt_tokens} read ({usage.image_tokens} of the picture), "
+        f"{usage.completion_tokens} written"
+    )
     print(
         f"seconds    picture {timings.prepare:.2f}, vision tower {timings.vision:.2f}, prompt {timings.prefill:.2f}, "
         f"answer {timings.decode:.2f} ({rate:.0f} tokens/s)"

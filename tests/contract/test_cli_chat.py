@@ -113,7 +113,7 @@ def test_verbose_tells_what_the_model_saw(run: Runner, folder: Path, picture: Pa
     assert lines[0] == f"{picture}: 160 x 96, orientation 6 -> 64 x 96, grid 1 x 6 x 4, 6 tokens"
     assert lines[1].startswith(f"{clip}: 128 x 96, 3.00 s -> ")
     assert lines[2].startswith("  15 frames at 0.00 0.20 ")
-    assert lines[2].endswith(" 2.90 s")
+    assert lines[2].endswith(" 2.90 s, the last one twice")
     assert " ... " in lines[2]
     assert lines[3].startswith("prompt ")
     assert ", 0 from cache" in lines[3]

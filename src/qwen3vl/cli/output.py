@@ -105,7 +105,9 @@ def _media_lines(receipt: MediaReceipt) -> Iterator[str]:
         f"{f', from the {receipt.cache} cache' if receipt.cache else ''}"
     )
     if receipt.frame_times:
-        yield f"  {len(receipt.frame_times)} frames at {_times(receipt.frame_times)} s"
+        times = tuple(dict.fromkeys(receipt.frame_times))
+        twice = ", the last one twice" if len(times) < len(receipt.frame_times) else ""  # an odd count
+        yield f"  {len(times)} frames at {_times(times)} s{twice}"
     for note in receipt.notes:
         yield f"  note: {note}"
 
