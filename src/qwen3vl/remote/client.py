@@ -236,6 +236,7 @@ class RemoteModel:
         waiting: deque[Future[Completion]] = deque()
         try:
             for request in requests:
+                self._transport.check_open()
                 waiting.append(self._pool.submit(self._one_of_many, request))
                 if len(waiting) >= 2 * self._concurrency:
                     yield waiting.popleft().result()
@@ -284,7 +285,10 @@ class RemoteModel:
             while (delta := await self._in_thread(following)) is not None:
                 yield delta
         finally:
-            self._pool.submit(end)
+            try:
+                self._pool.submit(end)
+            except RuntimeError:  # closed meanwhile
+                end()
 
     # ------------------------------------------------------------------------------------ inside
 
@@ -355,6 +359,7 @@ class RemoteModel:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """In this model's own pool: asyncio's default one is small, and shared with others."""
+        self._transport.check_open()
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 

@@ -51,7 +51,7 @@ class Transport:
                 raise InvalidParams(f"the value of the header {name} must be printable ASCII (it is not shown here)")
         self._secrets = [v.removeprefix("Bearer ") for v in sent.values() if len(v.removeprefix("Bearer ")) >= 8]
         self._slots = BoundedSemaphore(concurrency)
-        self._concurrency = concurrency
+        self._concurrency, self._closed = concurrency, False
         self._client = httpx.Client(
             headers=sent,
             timeout=httpx.Timeout(timeout, connect=connect_timeout),
@@ -59,7 +59,12 @@ class Transport:
         )
 
     def close(self) -> None:
+        self._closed = True
         self._client.close()
+
+    def check_open(self) -> None:
+        if self._closed:
+            raise self._error("this connection has been closed by close()")
 
     def get(self, path: str) -> Any:
         """The JSON of an answer."""
@@ -162,6 +167,7 @@ class Transport:
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
+        self.check_open()
         if not self._slots.acquire(timeout=self._timeout):
             raise self._error(
                 f"{self._concurrency} requests are under way already (concurrency), and none ended within "
