@@ -25,7 +25,7 @@ from qwen3vl.config import ModelConfig, VisionConfig
 from qwen3vl.errors import CheckpointNotFound, InvalidParams, UnsupportedOption, WeightsError
 from qwen3vl.model.devices import place
 from qwen3vl.model.qwen3vl import Qwen3VL
-from qwen3vl.model.safetensors_file import StoredTensor, read_header, read_into
+from qwen3vl.model.safetensors_file import StoredTensor, new_staging, read_header, read_into
 
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
@@ -65,9 +65,10 @@ def load_model(
         if progress is not None:
             progress(done, total)
 
+    staging = new_staging()
     for name, item in plan.items():
         tensor = torch.empty(item.shape, dtype=dtype, device=device_of(name))
-        read_into(item.stored, tensor, item.transpose, advance)
+        read_into(item.stored, tensor, item.transpose, advance, staging)
         _assign(model, name, tensor)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.language_model.embed_tokens.weight

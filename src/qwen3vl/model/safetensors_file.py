@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 
 import torch
@@ -84,28 +85,46 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
 
 
 def read_into(
-    stored: StoredTensor, destination: Tensor, transpose: bool = False, progress: Callable[[int], None] | None = None
+    stored: StoredTensor,
+    destination: Tensor,
+    transpose: bool = False,
+    progress: Callable[[int], None] | None = None,
+    staging: Tensor | None = None,
 ) -> None:
     """Fill `destination` (any dtype and device), optionally from a tensor whose last two axes are swapped.
 
-    `progress` is told the bytes read. Raises WeightsError if the file ends early.
+    `progress` is told the bytes read; `staging` (uint8) is room to read into, see `new_staging`.
+    Raises WeightsError if the file ends early.
     """
-    target = destination.transpose(-1, -2) if transpose else destination
-    target = target.reshape(stored.shape) if not transpose else target
+    target = destination.transpose(-1, -2) if transpose else destination.reshape(stored.shape)
+    staging = new_staging() if staging is None else staging
     with stored.path.open("rb", buffering=0) as file:
         file.seek(stored.begin)
         for rows in _pieces(stored):
-            piece = torch.empty((rows.stop - rows.start, *stored.shape[1:]), dtype=stored.dtype)
-            view = memoryview(piece.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
-            done = 0
-            while done < len(view):
-                count = file.readinto(view[done:])
-                if not count:
-                    raise WeightsError(f"{stored.path}: the file ended early")
-                done += count
+            shape = (rows.stop - rows.start, *stored.shape[1:])
+            num_bytes = math.prod(shape) * stored.dtype.itemsize
+            if num_bytes > len(staging):  # a single row that is larger than a piece
+                staging = torch.empty(num_bytes, dtype=torch.uint8)
+            _read_exactly(file, staging[:num_bytes], stored.path)
+            piece = staging[:num_bytes].view(stored.dtype).view(shape)
             target[rows].copy_(piece) if stored.shape else target.copy_(piece.reshape(()))
             if progress is not None:
-                progress(len(view))
+                progress(num_bytes)
+
+
+def new_staging() -> Tensor:
+    """One buffer for a whole checkpoint: many of them, freed between the weights, would leave holes in the heap."""
+    return torch.empty(PIECE_BYTES, dtype=torch.uint8)
+
+
+def _read_exactly(file: RawIOBase, room: Tensor, path: Path) -> None:
+    view = memoryview(room.numpy())  # type: ignore[arg-type]
+    done = 0
+    while done < len(view):
+        count = file.readinto(view[done:])
+        if not count:
+            raise WeightsError(f"{path}: the file ended early")
+        done += count
 
 
 def _pieces(stored: StoredTensor) -> Iterator[slice]:
