@@ -22,7 +22,8 @@ from qwen3vl.engine.sampler import draw_like_transformers
 from qwen3vl.engine.sequence import Prompt
 from qwen3vl.engine.sequence import Sequence as Conversation
 from qwen3vl.errors import ConfigError, InvalidParams, InvalidRequest, UnsupportedOption
-from qwen3vl.hf_processor import AutoProcessor, ModelBatch, read_generation_config, refuse_options
+from qwen3vl.hf_media import refuse_options
+from qwen3vl.hf_processor import AutoProcessor, ModelBatch, read_generation_config
 from qwen3vl.inputs import ModelInputs, Visual, VisualSpan
 from qwen3vl.model.attention import ForwardContext
 from qwen3vl.model.checkpoint import load_model, save_model
@@ -40,7 +41,9 @@ __all__ = [
     "Qwen3VLMoeForConditionalGeneration",
 ]
 
-_DEFAULT_NEW_TOKENS = 20  # transformers' own, where neither max_new_tokens nor max_length is given
+# transformers' own, where neither the call nor generation_config.json says anything
+_DEFAULT_NEW_TOKENS = 20
+_DEFAULT_TOP_K = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +122,10 @@ class _PretrainedModel:
     ) -> CausalOutput:
         """Logits for every token; zero where the mask is. `mm_token_type_ids` follow from the ids."""
         refuse_options("forward", options)
-        media = _Media(self.config, pixel_values, image_grid_thw, pixel_values_videos, video_grid_thw)
-        prompts, features = [], []
         mask = _mask(input_ids, attention_mask)
-        for prompt in self._prompts(input_ids, mask, media):
-            prompts.append(prompt)
-            features += [self._encode(visual) for visual in prompt.inputs.visuals]
+        media = _Media(self.config, pixel_values, image_grid_thw, pixel_values_videos, video_grid_thw)
+        prompts = media.prompts(input_ids, mask)
+        features = [self._encode(visual) for prompt in prompts for visual in prompt.inputs.visuals]
         ids_T = input_ids[mask].to(self.device)
         positions_3T = torch.cat([torch.from_numpy(p.positions_3T) for p in prompts], dim=1).to(self.device)
         context = ForwardContext.pack([p.num_tokens for p in prompts])
@@ -155,18 +156,18 @@ class _PretrainedModel:
         what is not stated.
         """
         settings = _Generation.of(self.generation_config, options, input_ids.shape[1])
-        media = _Media(self.config, pixel_values, image_grid_thw, pixel_values_videos, video_grid_thw)
         mask = _mask(input_ids, attention_mask)
+        media = _Media(self.config, pixel_values, image_grid_thw, pixel_values_videos, video_grid_thw)
+        prompts = media.prompts(input_ids, mask)
         if streamer is not None:
             if len(input_ids) > 1:
                 raise UnsupportedOption("streamer: one prompt at a time")
             streamer.put(input_ids.cpu())
         rows, logits = [], []
-        for prompt in self._prompts(input_ids, mask, media):
+        for prompt in prompts:
             conversation = self._runner.new_sequence()
             logits.append(self._runner.prefill(conversation, prompt, room=settings.max_new_tokens).logits_V)
             rows.append(conversation)
-        media.check_used_up()
         seen_BV = (
             _seen(input_ids, mask, self.config.text.vocab_size) if settings.params.repetition_penalty != 1 else None
         )
@@ -201,11 +202,6 @@ class _PretrainedModel:
         if streamer is not None:
             streamer.end()
         return torch.tensor(answers, dtype=torch.long).reshape(len(rows), -1)
-
-    def _prompts(self, input_ids: Tensor, mask: Tensor, media: _Media) -> Iterator[Prompt]:
-        for ids_T in (row[keep] for row, keep in zip(input_ids.cpu(), mask.cpu(), strict=True)):
-            inputs = media.take_for(ids_T)
-            yield Prompt.of(inputs, self.config)
 
     def _encode(self, visual: Visual) -> VisualFeatures:
         t, h, w = visual.grid_thw
@@ -245,6 +241,7 @@ class _Media:
         pixel_values_videos: Tensor | None,
         video_grid_thw: Tensor | None,
     ) -> None:
+        self._config = config
         self._merge = config.vision.spatial_merge_size
         self._placeholders = {config.image_token_id: "image", config.video_token_id: "video"}
         self._streams = {
@@ -252,7 +249,16 @@ class _Media:
             "video": iter(_visuals("video", pixel_values_videos, video_grid_thw, self._merge)),
         }
 
-    def take_for(self, ids_T: Tensor) -> ModelInputs:
+    def prompts(self, input_ids: Tensor, mask: Tensor) -> list[Prompt]:
+        """The rows without padding, each with its visuals. Raises InvalidRequest if any are left over."""
+        rows = [row[keep] for row, keep in zip(input_ids.cpu(), mask.cpu(), strict=True)]
+        prompts = [Prompt.of(self._take_for(ids_T), self._config) for ids_T in rows]
+        left = {kind: len(list(stream)) for kind, stream in self._streams.items()}
+        if any(left.values()):
+            raise InvalidRequest(f"no prompt has placeholders for {left['image']} pictures and {left['video']} videos")
+        return prompts
+
+    def _take_for(self, ids_T: Tensor) -> ModelInputs:
         """The visuals of one prompt, one for each run of placeholders; a video takes one run per temporal patch."""
         visuals: list[Visual] = []
         spans: list[VisualSpan] = []
@@ -278,11 +284,6 @@ class _Media:
         if unfinished:
             raise InvalidRequest("the prompt ends before the placeholders of its video do")
         return ModelInputs(ids_T.numpy(), tuple(visuals), tuple(spans))
-
-    def check_used_up(self) -> None:
-        left = {kind: len(list(stream)) for kind, stream in self._streams.items()}
-        if any(left.values()):
-            raise InvalidRequest(f"no prompt has placeholders for {left['image']} pictures and {left['video']} videos")
 
 
 def _visuals(kind: Any, patches_PC: Tensor | None, grid_thw: Tensor | None, merge: int) -> Iterator[Visual]:
@@ -322,6 +323,7 @@ def _mask(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
 
 
 def _seen(input_ids: Tensor, mask: Tensor, vocab_size: int) -> Tensor:
+    """What the repetition penalty counts as said; not the padding, as in transformers."""
     seen_BV = torch.zeros(len(input_ids), vocab_size, dtype=torch.bool)
     for row, ids, keep in zip(seen_BV, input_ids.cpu(), mask.cpu(), strict=True):
         row[ids[keep]] = True
@@ -339,18 +341,24 @@ class _Generation:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], options: Mapping[str, Any], prompt_length: int) -> _Generation:
-        given = {**config, **{key: value for key, value in options.items() if value is not None}}
         refuse_options("generate", {key: options[key] for key in options if key not in _GENERATE_OPTIONS})
+        changing = {key: value for key, value in config.items() if value not in (None, False, 0, 1, [])}
+        refuse_options(
+            "generation_config.json", {k: v for k, v in changing.items() if k not in _GENERATE_OPTIONS | _CONFIG_ONLY}
+        )
+        given = {**config, **{key: value for key, value in options.items() if value is not None}}
         eos = given.get("eos_token_id", ())
         eos = (eos,) if isinstance(eos, int) else tuple(eos)
         new_tokens = given.get("max_new_tokens")
         if new_tokens is None:
             new_tokens = given["max_length"] - prompt_length if "max_length" in options else _DEFAULT_NEW_TOKENS
         if new_tokens < 1:
-            raise InvalidParams(f"max_length={given['max_length']} leaves no room behind {prompt_length} prompt tokens")
+            raise InvalidParams(
+                f"max_new_tokens={given.get('max_new_tokens')}, max_length={given.get('max_length')}: "
+                f"no room behind {prompt_length} prompt tokens"
+            )
         sampling = {key: given[key] for key in ("temperature", "top_p", "min_p") if given.get(key) is not None}
-        if given.get("top_k"):
-            sampling["top_k"] = given["top_k"]
+        sampling["top_k"] = given.get("top_k", _DEFAULT_TOP_K) or None  # 0 is off
         if not given.get("do_sample", False):
             sampling = {"temperature": 0.0}
         elif given.get("temperature") == 0:
@@ -364,6 +372,7 @@ class _Generation:
         return cls(params, new_tokens, eos, given.get("pad_token_id", eos[0] if eos else 0))
 
 
+_CONFIG_ONLY = {"bos_token_id", "transformers_version", "_from_model_config"}  # nothing to do with this package
 _GENERATE_OPTIONS = {
     "max_new_tokens",
     "min_new_tokens",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,17 @@ import torch
 from torch import Tensor
 
 from qwen3vl.errors import InvalidMessage, InvalidParams, UnsupportedOption
+from qwen3vl.hf_media import MediaCall, Preparer, refuse_options, split_videos
 from qwen3vl.inputs import ModelInputs, Visual
 from qwen3vl.model.hub import locate
 from qwen3vl.processor.chat import Prompt
-from qwen3vl.processor.images import prepare_picture
-from qwen3vl.processor.processor import Processor
+from qwen3vl.processor.messages import as_messages
+from qwen3vl.processor.processor import Processor, media_parts
 from qwen3vl.processor.tokenizer import IMAGE_PAD, VIDEO_PAD
-from qwen3vl.settings import MediaOptions
 from qwen3vl.types import ImagePart, VideoPart
 
 _KINDS = {IMAGE_PAD: "image", VIDEO_PAD: "video"}
 _PAD = re.compile("|".join(map(re.escape, _KINDS)))
-_VIDEO_OPTIONS = ("fps", "num_frames", "min_frames", "max_frames")
 
 
 class ModelBatch(dict[str, Any]):
@@ -128,7 +127,7 @@ class AutoProcessor:
         in `processor_kwargs`.
         """
         conversations = list(conversation) if _is_batch(conversation) else [conversation]
-        media = _media_options({**(processor_kwargs or {}), **options}, "apply_chat_template")
+        call = MediaCall.read({**(processor_kwargs or {}), **options}, "apply_chat_template")
         rendering: dict[str, Any] = dict(
             tools=tools,
             add_generation_prompt=add_generation_prompt,
@@ -140,7 +139,11 @@ class AutoProcessor:
                 raise InvalidParams("sanitize_control_tokens=True requires tokenize=True")
             texts = [self.processor.render(each, **rendering).text for each in conversations]
             return texts if _is_batch(conversation) else texts[0]
-        prompts = [self.processor(each, media=media, manner="transformers", **rendering) for each in conversations]
+        prepare, prompts = Preparer(self.processor, call), []
+        for messages in map(as_messages, conversations):
+            prompt = self.processor.render(messages, **rendering)
+            prompts.append(self._assemble(prompt, list(map(prepare, media_parts(messages)))))
+        prepare.check_used_up()
         batch = self._collate(prompts, return_tensors, padding, padding_side)
         return batch if return_dict else batch["input_ids"]
 
@@ -159,12 +162,16 @@ class AutoProcessor:
         if text is None:
             raise InvalidMessage("text is needed: a rendered prompt, or a list of them")
         texts = [text] if isinstance(text, str) else list(text)
-        media = _media_options(options, "AutoProcessor")
-        pictures, clips = iter(_flat(images)), iter(_flat(videos))
-        prompts = [self._assemble(each, pictures, clips, media) for each in texts]
-        left = len(list(pictures)) + len(list(clips))
+        prepare = Preparer(self.processor, MediaCall.read(options, "AutoProcessor"))
+        sources = {"image": iter(_flat(images)), "video": iter(split_videos(videos))}
+        parts = [_parts_of(each, sources) for each in texts]
+        left = sum(len(list(stream)) for stream in sources.values())
         if left:
             raise InvalidMessage(f"{left} pictures or videos are left over: the text has no placeholders for them")
+        prompts = [
+            self._assemble(Prompt(each, None), list(map(prepare, own))) for each, own in zip(texts, parts, strict=True)
+        ]
+        prepare.check_used_up()
         return self._collate(prompts, return_tensors, padding, padding_side)
 
     def batch_decode(self, sequences: Any, **options: Any) -> list[str]:
@@ -178,22 +185,8 @@ class AutoProcessor:
     ) -> list[str]:
         return self.batch_decode(generated_outputs, skip_special_tokens=skip_special_tokens, **options)
 
-    def _assemble(self, text: str, pictures: Any, clips: Any, media: MediaOptions) -> ModelInputs:
-        visuals = []
-        for kind in (_KINDS[pad] for pad in _PAD.findall(text)):
-            source = next(pictures if kind == "image" else clips, None)
-            if source is None:
-                raise InvalidMessage(f"the text has more {kind} placeholders than there are {kind}s")
-            visuals.append(self._prepare(kind, source, media))
-        markers = [media.video_markers] * len(visuals)
-        return self.processor.assemble(Prompt(text, None), visuals, markers)
-
-    def _prepare(self, kind: str, source: Any, media: MediaOptions) -> Visual:
-        if kind == "image":
-            return prepare_picture(ImagePart(source), self.processor.picture_settings, media, manner="transformers")
-        from qwen3vl.processor.video import prepare_video
-
-        return prepare_video(VideoPart(source), self.processor.video_settings, media)
+    def _assemble(self, prompt: Prompt, visuals: Sequence[Visual]) -> ModelInputs:
+        return self.processor.assemble(prompt, visuals, ["transformers5"] * len(visuals))
 
     def _collate(
         self, prompts: Sequence[ModelInputs], return_tensors: str | None, padding: bool | str, padding_side: str | None
@@ -234,34 +227,15 @@ class AutoProcessor:
         return (ids_T == image_id) * np.int64(1) + (ids_T == video_id) * np.int64(2)
 
 
-def refuse_options(where: str, options: Mapping[str, Any]) -> None:
-    """Options that transformers may know and this package does not are errors, unless they say nothing."""
-    unknown = [key for key, value in options.items() if value is not None]
-    if unknown:
-        raise UnsupportedOption(f"{where}: {', '.join(unknown)} cannot be honoured here")
-
-
-def _media_options(options: Mapping[str, Any], where: str) -> MediaOptions:
-    """transformers' names of picture and video settings, flat or nested in images_kwargs and videos_kwargs."""
-    flat = dict(options)
-    images, videos = dict(flat.pop("images_kwargs", {})), dict(flat.pop("videos_kwargs", {}))
-    if size := images.pop("size", None):
-        images |= {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
-    if size := videos.pop("size", None):
-        videos["total_pixels"] = size["longest_edge"]
-    flat |= {**images, **videos}
-    fields: dict[str, Any] = {"timestamps": "index", "video_markers": "transformers5"}
-    for key in (*_VIDEO_OPTIONS, "min_pixels", "max_pixels", "total_pixels"):
-        if flat.get(key) is not None:
-            fields[key] = flat[key]
-        flat.pop(key, None)
-    if flat.pop("cap_pixels_per_frame", None):
-        fields["cap_frame_pixels"] = True
-    for key, value in (("do_resize", True), ("do_sample_frames", True), ("do_convert_rgb", True)):
-        if flat.pop(key, value) not in (value, None):
-            raise UnsupportedOption(f"{where}: {key}={not value} cannot be honoured here")
-    refuse_options(where, flat)
-    return MediaOptions(**fields)
+def _parts_of(text: str, sources: Mapping[str, Iterator[Any]]) -> list[ImagePart | VideoPart]:
+    """What the placeholders of a rendered prompt stand for, taken from the streams in order."""
+    parts: list[ImagePart | VideoPart] = []
+    for kind in (_KINDS[pad] for pad in _PAD.findall(text)):
+        source = next(sources[kind], None)
+        if source is None:
+            raise InvalidMessage(f"the text has more {kind} placeholders than there are {kind}s")
+        parts.append(ImagePart(source) if kind == "image" else VideoPart(source))
+    return parts
 
 
 def _is_batch(conversation: Sequence[Any]) -> bool:
