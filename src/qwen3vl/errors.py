@@ -17,6 +17,7 @@ Qwen3VLError
 │   ├── ConfigError (ValueError)         config.json or a processor file does not describe a Qwen3-VL
 │   └── WeightsError                     missing, unexpected, mis-shaped or damaged tensors
 ├── ParseError (ValueError)              the model's answer does not have the form that was asked for
+├── RenderError                          generated code could not be drawn: no browser, out of time or memory
 └── GenerationError                      the model run itself failed
     └── RemoteError                      a remote server refused or failed (carries `status`)
 
@@ -102,6 +103,10 @@ class ParseError(Qwen3VLError, ValueError):
         self.raw = raw
 
 
+class RenderError(Qwen3VLError):
+    """Generated code could not be drawn: no browser, an error of its own, out of time or memory."""
+
+
 class GenerationError(Qwen3VLError):
     """The model run itself failed."""
 
@@ -111,8 +116,10 @@ class RemoteError(GenerationError):
 
     Attributes:
         status: the HTTP status, or None when no answer came.
+        partial: of a streamed answer that was cut: its text so far.
     """
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, partial: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.partial = partial

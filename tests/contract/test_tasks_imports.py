@@ -27,6 +27,9 @@ LIBRARIES = {  # what else a module may use, and why
     "investigation": {"PIL"},
     "parsing_tables": {"pandas"},
     "export": {"numpy", "supervision"},
+    "coding_similarity": {"PIL", "numpy"},
+    "investigate": {"PIL"},
+    "zoom": {"PIL"},
 }
 CAPABILITIES = ("grounding", "spatial", "ocr", "documents", "extraction", "questions", "video", "investigation")
 
