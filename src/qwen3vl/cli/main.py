@@ -45,9 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return app(given or ["--help"], prog_name="qwen3vl", standalone_mode=False) or 0
     except _UsageError as error:
-        command = "qwen3vl " + given[0] if given and given[0] in ("chat", "random-checkpoint") else "qwen3vl"
+        context = getattr(error, "ctx", None)
         message: str = error.format_message()  # type: ignore[attr-defined]
-        report_text("UsageError", f"{message} (see {command} --help)", "--json" in given)
+        where = context.command_path if context is not None else "qwen3vl"
+        report_text("UsageError", f"{message} (see {where} --help)", "--json" in given)
         return USAGE
 
 
