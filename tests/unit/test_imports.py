@@ -22,7 +22,7 @@ BASE = {"types", "errors", "settings", "inputs", "config"}
 LAYERS = [  # each may import itself, its neighbours where named below, and what stands above it
     BASE,
     {"model", "processor", "kernels", "tasks"},
-    {"engine", "reference", "train", "remote"},
+    {"engine", "reference", "train", "remote", "turns"},
     {"vlm", "hf"},
     {"agent", "server", "eval", "scale"},
     {"cli"},
@@ -33,6 +33,7 @@ NEIGHBOURS = {
     ("train", "tasks"),
     ("agent", "tasks"),
     ("reference", "engine"),
+    ("remote", "turns"),
     ("hf", "vlm"),
     ("vlm", "hf"),
     ("server", "agent"),
