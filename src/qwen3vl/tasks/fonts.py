@@ -56,7 +56,8 @@ class Run:
 
 
 def runs(text: str, size: int) -> tuple[list[Run], str | None]:
-    """The text in pieces, each in a font of `size` pixels that has its letters, and a note if some have none.
+    """The text in pieces from left to right, each in a font of `size` pixels that has its letters, and a note
+    if some have none.
 
     One font for the whole text is preferred, so that letters that join (Arabic, Devanagari) stay together.
     """
@@ -75,7 +76,15 @@ def runs(text: str, size: int) -> tuple[list[Run], str | None]:
     if missing:
         shown = "".join(missing[:20])
         note = f"no font here has the letters {shown!r}: install one (Noto) or name a folder in QWEN3VL_FONTS"
-    return [Run(piece, _load(path, size)) for piece, path in pieces], note
+    made = [Run(piece, _load(path, size)) for piece, path in pieces]
+    return (made[::-1] if _from_right(text) else made), note
+
+
+def _from_right(text: str) -> bool:
+    """Whether the first letter with a direction runs from right to left: then the first run stands rightmost."""
+    return next(
+        (unicodedata.bidirectional(c) != "L" for c in text if unicodedata.bidirectional(c) in ("L", "R", "AL")), False
+    )
 
 
 def _needed(text: str) -> set[str]:
