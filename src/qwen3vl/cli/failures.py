@@ -35,8 +35,16 @@ def reporting(as_json: bool = False) -> Iterator[None]:
         # Python would complain once more when it flushes stdout at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise Exit(PIPE_CLOSED) from None
-    except (Qwen3VLError, OSError) as error:
+    except Exception as error:
+        if not expected(error):
+            raise
         raise Exit(report(error, as_json)) from None
+
+
+def expected(error: Exception) -> bool:
+    """Whether this can happen with a package that has no mistake in it: bad input, a full disk, no memory left."""
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's
+    return isinstance(error, (Qwen3VLError, OSError)) or out_of_memory
 
 
 def report(error: Exception, as_json: bool = False) -> int:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from typer import Exit
 
 from qwen3vl.cli.conversation import Conversation, Settings
-from qwen3vl.cli.failures import FAILED, report
+from qwen3vl.cli.failures import FAILED, expected, report
 from qwen3vl.cli.media import MediaPart, describe_header
 from qwen3vl.cli.options import LookOptions, ModelOptions, SamplingOptions
 from qwen3vl.cli.output import Screen, cut_note, receipt_lines, tell
@@ -120,7 +120,9 @@ class Interactive:
                 self.ask(line)
         except KeyboardInterrupt:
             tell("[stopped]")
-        except (Qwen3VLError, OSError) as error:
+        except Exception as error:
+            if isinstance(error, BrokenPipeError) or not expected(error):
+                raise
             self._failed = True
             report(error)
 
@@ -254,7 +256,11 @@ def _read_line() -> str | None:
 
 def _prompted_line() -> str:
     if not sys.stdin.isatty():
-        if not (line := sys.stdin.readline()):
+        try:
+            line = sys.stdin.readline()
+        except UnicodeDecodeError as error:
+            raise InvalidRequest(f"standard input is not {error.encoding} text ({error.reason})") from error
+        if not line:
             raise EOFError
         return line
     if sys.stdout.isatty():

@@ -118,4 +118,7 @@ def _ending(source: str) -> str:
 
 
 def _from_stdin() -> str:
-    return sys.stdin.read().removesuffix("\n")
+    try:
+        return sys.stdin.read().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"standard input is not {error.encoding} text ({error.reason})") from error
