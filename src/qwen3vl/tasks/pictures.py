@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import unquote, unquote_to_bytes, urlparse
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from qwen3vl.errors import MediaDecodeError, MediaForbidden, MediaNotFound
+from qwen3vl.errors import MediaDecodeError, MediaError, MediaForbidden, MediaNotFound, MediaTooLarge
 from qwen3vl.tasks.coordinates import oriented_size
 from qwen3vl.types import MediaReceipt, PictureSource
 
@@ -39,8 +39,8 @@ def open_picture(source: PictureSource) -> Image.Image:
                 upright = Image.new("RGB", rgba.size, "white")
                 upright.paste(rgba, mask=rgba.getchannel("A"))
             return upright.convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:
-            raise MediaDecodeError(f"{name_of(source)} cannot be decoded: {error}") from error
+        except Exception as error:  # Pillow's plugins raise many kinds on damaged files
+            raise _why(source, error) from error
 
 
 def name_of(source: PictureSource) -> str:
@@ -74,8 +74,16 @@ def _open(source: PictureSource) -> Image.Image:
         return cast(Image.Image, Image.open(io.BytesIO(source) if isinstance(source, bytes) else _local(source)))
     except FileNotFoundError as error:
         raise MediaNotFound(f"{name}: no such file") from error
-    except (UnidentifiedImageError, OSError) as error:
-        raise MediaDecodeError(f"{name} is no picture that can be read: {error}") from error
+    except MediaError:
+        raise
+    except Exception as error:  # Pillow's plugins raise many kinds on damaged files
+        raise _why(source, error) from error
+
+
+def _why(source: PictureSource, error: Exception) -> MediaError:
+    if isinstance(error, Image.DecompressionBombError):
+        return MediaTooLarge(f"{name_of(source)}: {error}")
+    return MediaDecodeError(f"{name_of(source)} is no picture that can be read: {error}")
 
 
 def _local(source: str | os.PathLike[str]) -> Path | io.BytesIO:

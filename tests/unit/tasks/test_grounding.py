@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
@@ -12,7 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qwen3vl.errors import InvalidParams, MediaForbidden, MediaNotFound, ParseError, Qwen3VLError
+from qwen3vl.errors import (
+    InvalidParams,
+    MediaDecodeError,
+    MediaError,
+    MediaForbidden,
+    MediaNotFound,
+    MediaTooLarge,
+    ParseError,
+    Qwen3VLError,
+)
 from qwen3vl.tasks.coordinates import Box, Point
 from qwen3vl.tasks.export import as_json, to_coco, to_labelme, to_supervision, to_yolo
 from qwen3vl.tasks.grounding import count, locate, locate_prompt, point, point_prompt
@@ -87,6 +97,27 @@ def test_where_pictures_come_from(tmp_path: Path) -> None:
         picture_size("nowhere.png")
     with pytest.raises(MediaForbidden, match="download"):
         picture_size("https://example.com/a.png")
+
+
+def test_real_exif_pictures_look_the_same(media: Path) -> None:
+    for shape in ("Landscape", "Portrait"):
+        files = sorted((media / "pictures" / "exif_orientation").rglob(f"*{shape}_[1-8].*"))
+        assert len(files) >= 8
+        sizes = {picture_size(f) for f in files}
+        assert len(sizes) == 1 and {open_picture(f).size for f in files} == sizes
+
+
+def test_damaged_pictures_are_media_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.BytesIO()
+    picture(64, 64).save(out, "PNG")
+    for cut in range(1, len(out.getvalue()), 7):
+        with contextlib.suppress(MediaError):
+            open_picture(out.getvalue()[:cut])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(MediaTooLarge):
+        open_picture(out.getvalue())
+    with pytest.raises(MediaDecodeError, match="no picture"):
+        open_picture(b"text")
 
 
 def test_mends_are_noted() -> None:
