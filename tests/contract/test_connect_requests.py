@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -277,11 +279,13 @@ def only_picture(body: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "opaque.png"])
 def test_plain_pictures_go_out_byte_for_byte(name: str, tmp_path: Path) -> None:
     path = picture_file(tmp_path / name)
+    if name == "opaque.png":
+        Image.open(path).convert("RGBA").save(path)
     body, answer = sent(user(ImagePart(path), TextPart("what?")))
-    kind = {"jpg": "jpeg"}.get(name[2:], name[2:])
+    kind = {".jpg": "jpeg", ".png": "png", ".webp": "webp"}[path.suffix]
     url = f"data:image/{kind};base64," + base64.b64encode(path.read_bytes()).decode()
     assert body["messages"][0]["content"] == [
         {"type": "image_url", "image_url": {"url": url}},
@@ -452,10 +456,20 @@ def test_frames_behind_their_true_times(dialect: str, options: dict[str, Any], c
     assert question == {"type": "text", "text": "what?"}
 
 
-def test_frames_are_resized_within_the_videos_bounds(clip: Path) -> None:
-    body, answer = sent(user(VideoPart(clip)), media=MediaOptions(num_frames=4, total_pixels=4 * 160 * 128))
-    assert answer.receipts[0].resized_size == (160, 128)
-    assert pixels_of(body["messages"][0]["content"][1]["image_url"]["url"]).shape == (128, 160, 3)
+def test_frames_are_resized_within_the_videos_bounds(clip: Path, tmp_path: Path) -> None:
+    large = constant_clip(tmp_path / "large.mp4", 10, size=(640, 512))
+    body, answer = sent(user(VideoPart(large)), media=MediaOptions(num_frames=4, total_pixels=4 * 320 * 256))
+    assert answer.receipts[0].resized_size == (320, 256)
+    assert pixels_of(body["messages"][0]["content"][1]["image_url"]["url"]).shape == (256, 320, 3)
+
+
+def test_frames_that_the_server_would_enlarge(clip: Path, tmp_path: Path) -> None:
+    """As pictures they are brought up to 65,536 pixels; in a list of frames they are not."""
+    media = MediaOptions(num_frames=4, total_pixels=4 * 160 * 128)
+    refused(user(VideoPart(clip)), media=media, match="^total_pixels: frames of 160 x 128 .*65536")
+    assert sent(user(VideoPart(clip)), media=media, dialect="dashscope")[1].receipts[0].resized_size == (160, 128)
+    small = constant_clip(tmp_path / "small.mp4", 4, size=(128, 96))
+    assert "enlarges those to 65536 pixels" in sent(user(VideoPart(small)))[1].receipts[0].notes[-1]
 
 
 def test_dashscope_takes_a_list_and_its_rate(clip: Path, tmp_path: Path) -> None:
@@ -537,6 +551,9 @@ def test_key_and_headers(monkeypatch: pytest.MonkeyPatch) -> None:
             assert expected not in repr(model)
         assert SERVER.requests[-1].headers["authorization"] == f"Bearer {expected}"
         assert SERVER.requests[-1].headers["x-team"] == "blue"
+    with qwen3vl.connect(SERVER.url, "m", dialect="openai", headers={"authorization": "Basic eA=="}) as model:
+        model.chat("hi")
+    assert SERVER.requests[-1].headers["authorization"] == "Basic eA=="
 
 
 @pytest.mark.parametrize(
@@ -561,3 +578,8 @@ def test_auto_knows_services_by_their_host() -> None:
         assert model.dialect is DIALECTS["dashscope"]
     with qwen3vl.connect("http://notaliyuncs.com.example", "m", max_retries=0) as model:
         assert model._dialect is None
+
+
+def test_connecting_loads_no_torch() -> None:
+    code = "import sys, qwen3vl; qwen3vl.connect('http://h', 'm'); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

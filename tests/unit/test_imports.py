@@ -34,6 +34,7 @@ NEIGHBOURS = {
     ("agent", "tasks"),
     ("reference", "engine"),
     ("remote", "turns"),
+    ("remote", "turns"),
     ("hf", "vlm"),
     ("vlm", "hf"),
     ("server", "agent"),

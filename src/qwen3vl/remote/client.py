@@ -24,7 +24,7 @@ from qwen3vl.remote.decode import Answer
 from qwen3vl.remote.dialects import Dialect, DialectName, dialect_named, dialect_of_host, dialect_of_models
 from qwen3vl.remote.encode import encode_messages
 from qwen3vl.remote.sampling import sampling_fields, tool_fields
-from qwen3vl.remote.transport import Transport
+from qwen3vl.remote.transport import NO_KEY, Transport
 from qwen3vl.settings import MediaOptions, SamplingParams, check_choice, check_integer, check_number
 from qwen3vl.turns import chat_params, chat_turn
 from qwen3vl.types import (
@@ -95,7 +95,7 @@ def connect(
     named = dialect_named(dialect)
     transport = Transport(
         base_url,
-        api_key if api_key is not None else os.environ.get("OPENAI_API_KEY") or "EMPTY",
+        api_key if api_key is not None else os.environ.get("OPENAI_API_KEY") or NO_KEY,
         timeout=timeout,
         connect_timeout=connect_timeout,
         max_retries=max_retries,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import count
 from typing import Any
 
@@ -12,6 +12,7 @@ from qwen3vl.errors import UnsupportedOption
 from qwen3vl.processor.fetch import display_name
 from qwen3vl.processor.images import picture_options
 from qwen3vl.processor.messages import as_messages, plain_json
+from qwen3vl.processor.part_forms import is_frames
 from qwen3vl.processor.policy import MediaPolicy
 from qwen3vl.processor.resize import picture_bounds
 from qwen3vl.processor.video_sampling import timestamp_text
@@ -160,8 +161,6 @@ class _Encoder:
     # ------------------------------------------------------------------------------------ videos
 
     def _goes_whole(self, part: VideoPart) -> bool:
-        from qwen3vl.processor.part_forms import is_frames
-
         return self.whole_videos and not is_frames(part.video)
 
     def _check_video(self, part: VideoPart) -> None:
@@ -190,12 +189,26 @@ class _Encoder:
             return
         options = self.media.merged_with(part.media)
         frames = encode_frames(part, options, self.policy)
-        self.done.receipts.append(frames.receipt)
         rate = frames.rate if self.dialect.videos == "frame_list" else None
         if rate is not None and _FEWEST_LISTED <= len(frames.urls) <= _MOST_LISTED:
+            self.done.receipts.append(frames.receipt)
             yield {"type": "video", "video": list(frames.urls), "fps": round(rate, 6)}
         else:
+            self.done.receipts.append(_as_pictures(frames.receipt, options))
             yield from _behind_times(frames)
+
+
+def _as_pictures(receipt: MediaReceipt, options: MediaOptions) -> MediaReceipt:
+    """A note where the server, taking frames for pictures, enlarges them; a refusal where bounds were asked for."""
+    width, height = receipt.resized_size
+    least = released_settings("image").min_pixels
+    if width * height >= least:
+        return receipt
+    bounds = [name for name in ("max_pixels", "total_pixels") if getattr(options, name) is not None]
+    enlarged = f"frames of {width} x {height} are sent as pictures, and the server enlarges those to {least} pixels"
+    if bounds:
+        raise UnsupportedOption(f"{', '.join(bounds)}: {enlarged}; ask for fewer frames or more pixels")
+    return replace(receipt, notes=(*receipt.notes, enlarged))
 
 
 def _behind_times(frames: SentFrames) -> Iterator[dict[str, Any]]:

@@ -28,7 +28,7 @@ from qwen3vl.processor.settings import VisionSettings
 from qwen3vl.settings import MediaOptions
 from qwen3vl.types import MediaReceipt, PictureSource
 
-_PLAIN_MODES = ("RGB", "L", "P", "1")
+_PLAIN_MODES = ("RGB", "L", "P", "1", "RGBA")  # RGBA only where all of it is opaque: else there is a note
 _UNKNOWN = "grid and tokens as the server makes them are not known here; the digest is of the bytes sent"
 
 

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0  # seconds
 _MOST_BYTES = 256 << 20  # of an answer, or of one event; more is no chat completion
+NO_KEY = "EMPTY"  # what servers without keys are given by custom
+_SHORTEST_SECRET = 4  # characters; shorter values would garble messages rather than protect anything
 _HINTS = {401: "check api_key", 403: "check api_key", 404: "check base_url and model"}
 _sleep = time.sleep
 
@@ -45,11 +47,13 @@ class Transport:
         self.base_url = normal_base_url(base_url)
         self.name = _without_credentials(self.base_url)
         self._timeout, self._max_retries = timeout, max_retries
-        sent = {"Authorization": f"Bearer {api_key}", **headers}
+        own = {} if any(name.lower() == "authorization" for name in headers) else {"Authorization": f"Bearer {api_key}"}
+        sent = {**own, **headers}
         for name, value in sent.items():
             if not isinstance(value, str) or not value.isascii() or not value.isprintable():
                 raise InvalidParams(f"the value of the header {name} must be printable ASCII (it is not shown here)")
-        self._secrets = [v.removeprefix("Bearer ") for v in sent.values() if len(v.removeprefix("Bearer ")) >= 8]
+        values = [value.removeprefix("Bearer ") for value in (api_key, *sent.values())]
+        self._secrets = [value for value in values if len(value) >= _SHORTEST_SECRET and value != NO_KEY]
         self._slots = BoundedSemaphore(concurrency)
         self._concurrency, self._closed = concurrency, False
         self._client = httpx.Client(

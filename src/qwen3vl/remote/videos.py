@@ -19,7 +19,7 @@ from qwen3vl.processor.fetch import Media
 from qwen3vl.processor.policy import MediaPolicy
 from qwen3vl.processor.resize import check_ratio, resize_pixels
 from qwen3vl.processor.video import choose_frames
-from qwen3vl.processor.video_clip import Clip, is_animated_webp, open_media, open_source
+from qwen3vl.processor.video_clip import Clip, ShownFrame, is_animated_webp, open_media, open_source
 from qwen3vl.processor.video_size import resized_frame_size
 from qwen3vl.remote.pictures import data_uri, png_bytes, released_settings
 from qwen3vl.settings import MediaOptions
@@ -122,41 +122,52 @@ def _encode_clip(clip: Clip, options: MediaOptions) -> SentFrames:
     settings = released_settings("video")
     choice = choose_frames(clip, settings, options)
     told = dict(zip(choice.indices, choice.told, strict=True))
-    numbers: list[int] = []
-    urls: list[str] = []
-    notes: dict[str, None] = dict.fromkeys((*clip.notes, *choice.notes))
-    size, first, sha = None, None, hashlib.sha256()
+    sent = _Frames()
     for frame in clip.frames(choice.indices):
-        if size is None or first is None:
+        if sent.first is None:
             height, width = frame.pixels.shape[:2]
             check_ratio(height, width, clip.name)
-            first, size = frame, resized_frame_size(len(choice.indices), height, width, settings, options)
-        data = _frame_bytes(resize_pixels(frame.pixels, size), lossless=clip.is_list)
-        sha.update(data)
-        urls.append(data_uri(data, "image/png" if clip.is_list else "image/jpeg"))
-        numbers.append(frame.number)
-        notes.update(dict.fromkeys(frame.notes))
-    if size is None or first is None:
-        raise MediaDecodeError(f"{clip.name}: none of {len(choice.indices)} frames could be decoded")
-    if missing := len(choice.indices) - len(numbers):
-        notes[f"{missing} of {len(choice.indices)} frames could not be decoded"] = None
-    times = tuple(told[number] for number in numbers)
+            sent.first, sent.size = frame, resized_frame_size(len(told), height, width, settings, options)
+        sent.add(frame, lossless=clip.is_list)
+    if sent.first is None:
+        raise MediaDecodeError(f"{clip.name}: none of {len(told)} frames could be decoded")
+    missing = len(told) - len(sent.numbers)
+    lost = (f"{missing} of {len(told)} frames could not be decoded",) if missing else ()
     receipt = MediaReceipt(
         kind="video",
         source=clip.name,
-        digest=sha.hexdigest(),
-        original_size=first.stored_size,
-        resized_size=size[::-1],
+        digest=sent.sha.hexdigest(),
+        original_size=sent.first.stored_size,
+        resized_size=sent.size[::-1],
         grid_thw=(0, 0, 0),
         num_tokens=0,
-        orientation=first.rotation,
-        frame_indices=tuple(numbers),
-        frame_times=tuple(clip.times_N[numbers].tolist()),
-        timestamps=times,
+        orientation=sent.first.rotation,
+        frame_indices=tuple(sent.numbers),
+        frame_times=tuple(clip.times_N[sent.numbers].tolist()),
+        timestamps=tuple(told[number] for number in sent.numbers),
         duration=clip.end,
-        notes=(*notes, _UNKNOWN),
+        notes=(*clip.notes, *choice.notes, *lost, *sent.notes, _UNKNOWN),
     )
-    return SentFrames(tuple(urls), times, receipt)
+    return SentFrames(tuple(sent.urls), receipt.timestamps, receipt)
+
+
+class _Frames:
+    """Collects encoded frames, all resized to the (height, width) chosen at the first."""
+
+    def __init__(self) -> None:
+        self.first: ShownFrame | None = None
+        self.size = (0, 0)
+        self.numbers: list[int] = []
+        self.urls: list[str] = []
+        self.notes: dict[str, None] = {}  # a set that keeps its order
+        self.sha = hashlib.sha256()
+
+    def add(self, frame: ShownFrame, *, lossless: bool) -> None:
+        data = _frame_bytes(resize_pixels(frame.pixels, self.size), lossless=lossless)
+        self.sha.update(data)
+        self.urls.append(data_uri(data, "image/png" if lossless else "image/jpeg"))
+        self.numbers.append(frame.number)
+        self.notes.update(dict.fromkeys(frame.notes))
 
 
 def _frame_bytes(pixels: np.ndarray, *, lossless: bool) -> bytes:
