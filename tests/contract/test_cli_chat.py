@@ -320,7 +320,17 @@ def test_save_destroys_nothing(run: Runner, folder: Path, picture: Path) -> None
     assert picture.read_bytes() == before
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"messages": 3}', '{"messages": [{"role": "user", "colour": 1}]}'])
+TOOL_CALL = '{"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{}"}}]}'
+FRAMES = '{"role": "user", "content": [{"type": "video", "video": ["a.png", "b.png"]}]}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"messages": 3}', '{"messages": [{"role": "user", "colour": 1}]}'),
+        *(f'{{"messages": [{message}]}}' for message in (TOOL_CALL, FRAMES)),
+    ],
+)
 def test_a_file_that_is_no_conversation(run: Runner, folder: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "talk.json").write_text(text)
     refused = run(*ask(folder, "--load", tmp_path / "talk.json", "Hello"))

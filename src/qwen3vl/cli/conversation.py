@@ -15,7 +15,17 @@ from qwen3vl.cli.output import Screen
 from qwen3vl.cli.waiting import Waiting
 from qwen3vl.errors import ContextTooLong, InvalidMessage, InvalidRequest
 from qwen3vl.settings import MediaOptions, SamplingParams
-from qwen3vl.types import SCHEMA_VERSION, Completion, Delta, ImagePart, Message, Part, TextPart
+from qwen3vl.types import (
+    SCHEMA_VERSION,
+    Completion,
+    Delta,
+    ImagePart,
+    Message,
+    Part,
+    PictureSource,
+    TextPart,
+    VideoSource,
+)
 
 if TYPE_CHECKING:
     from qwen3vl.vlm import VLM
@@ -114,6 +124,9 @@ class Conversation:
             raise InvalidMessage(f"{path}: {error}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidRequest(f"{path}: is not a saved conversation ({error!r})") from error
+        for index, message in enumerate(messages):
+            if not _can_be_saved(message):
+                raise InvalidMessage(f"{path}: message {index}: holds tool calls, bytes, frames or settings of a part")
         first = messages[:1] if messages and messages[0].role == "system" else ()
         conversation = cls(first[0].text if first else None)
         conversation.turns = list(messages[len(first) :])
@@ -143,6 +156,17 @@ class Conversation:
             self.turns += [user, Message("assistant", content, reasoning or None)]
 
 
+def _can_be_saved(message: Message) -> bool:
+    """Whether `_to_dict` keeps all of it."""
+    media = [part for part in message.content if not isinstance(part, TextPart)]
+    plain = all(isinstance(source := _source(part), str) and part == type(part)(source) for part in media)
+    return plain and not message.tool_calls and message.role != "tool"
+
+
+def _source(part: MediaPart) -> PictureSource | VideoSource:
+    return part.image if isinstance(part, ImagePart) else part.video
+
+
 def _to_dict(message: Message) -> dict[str, Any]:
     values: dict[str, Any] = {"role": message.role, "content": [_part_to_dict(part) for part in message.content]}
     if message.reasoning is not None:
@@ -153,7 +177,7 @@ def _to_dict(message: Message) -> dict[str, Any]:
 def _part_to_dict(part: Part) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
-    kind, source = ("image", part.image) if isinstance(part, ImagePart) else ("video", part.video)
+    kind, source = "image" if isinstance(part, ImagePart) else "video", _source(part)
     assert isinstance(source, str), source
     # absolute, so that the file can be read from another folder
     return {"type": kind, kind: os.path.abspath(source) if os.path.exists(source) else source}
