@@ -29,7 +29,7 @@ _COPIED = (
     "preprocessor_config.json",
     "video_preprocessor_config.json",
 )
-_EMBEDDING_STD = 0.05  # small against the layers' outputs, or a tied head would repeat its input for ever
+_EMBEDDING_STD = 0.05  # at width 96; small against the layers' outputs, or a tied head would repeat its input for ever
 _BLOCK = 2**24  # values drawn at a time
 
 Progress = Callable[[int, int], None]
@@ -82,8 +82,10 @@ def random_tensors(
 def _random(name: str, shape: torch.Size, seed: int, dtype: torch.dtype) -> Tensor:
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode(), seed))  # it takes 32 bits, no more
     mean, std = 0.0, shape[-1] ** -0.5
-    if "embed" in name and "proj" not in name:
-        std = _EMBEDDING_STD
+    if name == "visual.pos_embed.weight":
+        std = 0.05
+    elif "embed_tokens" in name:
+        std = _EMBEDDING_STD * (96 / shape[-1]) ** 0.5
     elif "q_norm" in name or "k_norm" in name:
         mean, std = 1.5, 0.1  # sharper than flat attention, which averages away where a token stands; 2 loses digits
     elif len(shape) == 1:
