@@ -8,13 +8,17 @@ import math
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import qwen3vl
 from qwen3vl.errors import InvalidMessage, RemoteError, UnsupportedOption
 from qwen3vl.remote import RemoteModel, transport
+from qwen3vl.remote.decode import Answer
 from qwen3vl.tasks.coordinates import Box
 from qwen3vl.tasks.grounding import locate, locate_prompt
 from qwen3vl.types import Completion, Delta, Generator, Request, SamplingParams, ToolCall, Usage
@@ -295,6 +299,36 @@ def test_closing_a_stream_early_frees_its_place(place: Place) -> None:
         next(deltas)
         deltas.close()  # type: ignore[attr-defined]
         assert model.generate("hi").text == "next"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["choices", "delta", "message", "content", "tool_calls", "function", "name", "arguments", "index",
+                 "finish_reason", "logprobs", "logprob", "top_logprobs", "token", "id", "usage", "prompt_tokens",
+                 "prompt_tokens_details", "image_tokens", "error", "object", "reasoning", "type", "text", "stop_reason"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(st.lists(JSON | JSON.map(lambda choice: {"choices": [choice]}), max_size=3))
+@settings(max_examples=200, deadline=None)
+def test_whatever_comes_is_an_answer_or_a_remote_error(bodies: list[Any]) -> None:
+    answer = Answer(1, (), "m")
+    with suppress(RemoteError):  # and nothing else
+        for body in bodies:
+            for delta in answer.push(body):
+                assert delta.text or delta.reasoning
+        *_, last = answer.finish()
+        assert last.completion is not None and isinstance(last.completion.text, str)
 
 
 # -------------------------------------------------------------------------- failures and retries

@@ -534,7 +534,7 @@ def test_what_is_no_base_url(url: Any) -> None:
 @pytest.mark.parametrize(
     "options",
     [dict(timeout=0), dict(max_retries=-1), dict(concurrency=0), dict(dialect="x"), dict(videos="x"),
-     dict(api_key="a\nb"), dict(headers={"X": "é"}), dict(connect_timeout=float("nan"))],
+     dict(api_key="a\nb"), dict(api_key="a\nb "), dict(headers={"X": "é"}), dict(connect_timeout=float("nan"))],
 )  # fmt: skip
 def test_settings_are_checked_at_once(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidParams) as caught:
@@ -554,6 +554,9 @@ def test_key_and_headers(monkeypatch: pytest.MonkeyPatch) -> None:
     with qwen3vl.connect(SERVER.url, "m", dialect="openai", headers={"authorization": "Basic eA=="}) as model:
         model.chat("hi")
     assert SERVER.requests[-1].headers["authorization"] == "Basic eA=="
+    with qwen3vl.connect(SERVER.url, "m", dialect="openai", api_key="") as model:
+        model.chat("hi")
+    assert "authorization" not in SERVER.requests[-1].headers
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def connect(
     Args:
         base_url: "http://host:8000/v1", with or without the "/v1".
         model: the name under which the server knows the model.
-        api_key: default: the environment's OPENAI_API_KEY, else "EMPTY".
+        api_key: default: the environment's OPENAI_API_KEY, else "EMPTY"; "" sends none.
         dialect: what the server understands beyond OpenAI's API; "auto" asks its list of models at first use.
         timeout: seconds for a whole answer; `connect_timeout` for the connection.
         max_retries: further attempts after lost connections, HTTP 408, 429 and 5xx, with growing pauses or

@@ -262,7 +262,7 @@ def _number(entry: Any) -> float:
     value = entry.get("logprob") if isinstance(entry, dict) else None
     if value is None:
         return -math.inf
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -1e30 < value <= 1e30:
         raise RemoteError(f"the server sent a log-probability that is no number: {_show(entry)}")
     return float(value)
 

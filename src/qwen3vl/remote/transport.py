@@ -47,11 +47,14 @@ class Transport:
         self.base_url = normal_base_url(base_url)
         self.name = _without_credentials(self.base_url)
         self._timeout, self._max_retries = timeout, max_retries
-        own = {} if any(name.lower() == "authorization" for name in headers) else {"Authorization": f"Bearer {api_key}"}
-        sent = {**own, **headers}
+        keyless = not api_key or any(name.lower() == "authorization" for name in headers)
+        sent = {**({} if keyless else {"Authorization": f"Bearer {api_key}"}), **headers}
         for name, value in sent.items():
-            if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-                raise InvalidParams(f"the value of the header {name} must be printable ASCII (it is not shown here)")
+            if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
+                raise InvalidParams(
+                    f"the value of the header {name} must be printable ASCII without spaces around it "
+                    "(it is not shown here)"
+                )
         values = [value.removeprefix("Bearer ") for value in (api_key, *sent.values())]
         self._secrets = [value for value in values if len(value) >= _SHORTEST_SECRET and value != NO_KEY]
         self._slots = BoundedSemaphore(concurrency)
