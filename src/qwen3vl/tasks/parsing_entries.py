@@ -150,6 +150,9 @@ def _walk_object(value: dict[str, Any], label: str, outer: Mapping[str, Any], no
     spelled = spelled_numbers(value)
     if not places and spelled:
         places = [("", [spelled])]
+    if not places and any(k in value for k in _LABEL_KEYS):  # the place's own key may be damaged
+        lists = [(k, groups) for k, v in pairs if isinstance(v, list) and (groups := number_groups(v))]
+        places = lists if len(lists) == 1 and len(lists[0][1]) == 1 and len(lists[0][1][0]) in SIZES else []
     if not places:
         yield from _walk_inside(value, pairs, label, notes)
         return

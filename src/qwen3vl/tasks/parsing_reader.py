@@ -16,7 +16,12 @@ _KEY_WORD = re.compile(r"[^\s,，:：={}\[\]()\"'“”][^,，:：={}\[\]()\n\"�
 _LITERALS = {"true": True, "false": False, "null": None, "none": None, "nan": None, "undefined": None}
 _NUMBERS_IN_BRACES = re.compile(r"\{\s*-?\d[\d.]*(?:\s*,\s*-?\d[\d.]*)+\s*\}")
 _UNCLOSED_KEY = re.compile(r"[\"'“]([A-Za-z_]\w*)(?=\s*:\s*[\[{\d\"'-])")
+_SCRAWL = re.compile(r"[^\"'“”A-Za-z]*")  # from a place's key to the next key or text
+_SCRAWL_END = re.compile(r"(?:[\s{\[(:;,]*[\])]+)?")
+_AFTER_PLACE = re.compile(rf"(?:\s*[,，;])?{KEY_AHEAD.pattern}|\s*[}}\])]|\s*[,，;]\s*[}}{{\]]")
+_SOUND_PLACE = re.compile(r"\s*[\[(]\s*(?:[-+\d.eE]+\s*,\s*)*[-+\d.eE]+\s*[\])]")
 _PLACE_KEY = re.compile(r"box|point|coord|quad|poly", re.IGNORECASE)
+_STRAY = re.compile(r"[\"'“”]\s*\d*\s*[\],]")
 _SEPARATORS = tuple(",，;")
 _CLOSING = tuple("])")
 
@@ -196,23 +201,35 @@ class Reader:
             done[-1].add(key, None)
             return
         before = self.at
-        values = self.item(depth, "value")
-        if values and _PLACE_KEY.search(key) and isinstance(values[0], (int, float)):
-            values = [self.unbracketed(values[0])]
+        values: list[Any] = self.scrawled(key) if _PLACE_KEY.search(key) else []
+        values = values or self.item(depth, "value")
         if values:
             done[-1].add(key, values[0] if len(values) == 1 else values)
         self.at = max(self.at, before + 1)
 
-    def unbracketed(self, first: float) -> list[float]:
-        """The numbers of a place whose '[' was lost: {"bbox_2d": 5, 6, 7, 8], ..."""
-        numbers = [first]
-        while more := re.compile(rf"\s*[,，;]\s*({_NUMBER.pattern})(?=\s*[,，;\]}}])").match(self.text, self.at):
-            numbers.append(_number(more[1]))
-            self.at = more.end()
-        if self.peek() == "]":
-            self.at += 1
-        self.note("a list without its opening bracket")
-        return numbers
+    def scrawled(self, key: str) -> list[Any]:
+        """A place whose brackets or commas are damaged, but whose numbers are as many as there have to be:
+        [462, 484, 597:, 645] or 5, 6, 7, 8]. Sound lists, and what the answer ends in, are left to `item`."""
+        span = _SCRAWL.match(self.text, self.at)
+        wanted = 9 if "3d" in key.lower() else 4 if "box" in key.lower() else 2 if "point_2d" in key.lower() else 0
+        if (
+            not wanted
+            or span is None
+            or span[0].lstrip().startswith(("[[", "[(", "(("))
+            or span.end() >= len(self.text)
+        ):
+            return []
+        numbers = list(_NUMBER.finditer(span[0]))
+        if len(numbers) != wanted:
+            return []
+        start, end = self.at, self.at + numbers[-1].end()
+        end += len(_SCRAWL_END.match(self.text, end)[0])  # type: ignore[index]
+        if not _AFTER_PLACE.match(self.text, end):
+            return []  # a quote among the digits: which numbers were meant is in doubt
+        self.at = end
+        if not _SOUND_PLACE.fullmatch(self.text, start, self.at):
+            self.note("the brackets or commas of a place were damaged: its numbers were read")
+        return [[_number(n[0]) for n in numbers]]
 
     def key(self) -> str | None:
         """A key and its colon; None if what stands here is none, which is then passed over."""
@@ -231,7 +248,12 @@ class Reader:
                 return None
             key = word[0].strip()
             self.at = word.end()
+            if re.compile(r"[\"'”]\s*[:：]").match(self.text, self.at):
+                self.at += 1  # the quote that was not opened
         if self.cut and self.at >= len(self.text):
+            return None
+        if QUOTED_KEY_AHEAD.match(self.text, self.at) and self.peek() in QUOTES:
+            self.note("stray characters were dropped")
             return None
         if self.peek() in (":", "：", "="):
             while self.peek() in (":", "：", "="):
@@ -257,6 +279,14 @@ class Reader:
             elif char == "}":
                 if self.brace_ends_list(items, role):
                     return items
+            elif (
+                items
+                and char in QUOTES
+                and all(isinstance(i, (int, float)) for i in items)
+                and _STRAY.match(self.text, self.at)
+            ):
+                self.note("a stray quote among numbers was ignored")
+                self.at += 1
             elif self.key_here(char):
                 objects_before = bool(items) and all(isinstance(i, dict) for i in items)
                 if role == "value" and not objects_before and (items or comma):
@@ -304,7 +334,7 @@ class Reader:
     def scalar(self, role: Role) -> list[Any]:
         """A number, true, false, null, or a word without quotes."""
         number = _NUMBER.match(self.text, self.at)
-        follows = r"\s*(?:[,，;}\])\n]|/[/*]|\Z)" if role == "value" else r"[\s,，;}\])]|/[/*]|\Z"
+        follows = r"\s*(?:[,，;}\])\n]|/[/*]|\Z)" if role == "value" else r"[\s,，;}\])\"']|/[/*]|\Z"
         if number and re.compile(follows).match(self.text, number.end()):
             self.at = number.end()
             if self.at >= len(self.text):

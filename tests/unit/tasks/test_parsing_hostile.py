@@ -6,9 +6,12 @@ Each line: what a person reads, and the answer.
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from qwen3vl.tasks.parsing import read_entries, read_events, without_reasoning
+from tests.unit.tasks.recorded import answer
 
 PLACES = [
     (2, '[{"bbox_2d": [1, 2, 3, 4], "label": "a"}; {"bbox_2d": [5, 6, 7, 8], "label": "b"}]'),
@@ -139,3 +142,29 @@ def test_every_text_is_read(texts: list[str], text: str) -> None:
 def test_reasoning_is_no_answer() -> None:
     text = '<think>maybe [{"bbox_2d": [9, 9, 9, 10]}]</think>[{"bbox_2d": [1, 2, 3, 4], "label": "a"}]'
     assert [e.numbers for e in read_entries(without_reasoning(text)).items] == [(1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("name", ["grounding2d_ex1_dining", "ocr_line_spotting", "thirdparty_grounding2d_15"])
+def test_one_wrong_character_costs_at_most_one_entry(name: str) -> None:
+    text, rng = answer(name), random.Random(7)
+    whole = {(e.numbers, e.label) for e in read_entries(text).items}
+    for _ in range(100):
+        at, wrong = rng.randrange(12, len(text) - 5), rng.choice('{}[]",: \n\t0')
+        damaged = text[:at] + rng.choice([wrong, "", wrong + text[at]]) + text[at + 1 :]
+        read = {(e.numbers, e.label) for e in read_entries(damaged).items}
+        assert len(whole - read) <= 1, damaged[max(0, at - 30) : at + 30]
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["[1, 2, 3:, 4]", "[1, 2[, 3, 4]", "[1], 2, 3, 4]", "[1, 2, 3, 4{]", "[1, 2, 3, 4", "1, 2, 3, 4]", "[1, 2;, 3, 4)"],
+)
+def test_damaged_places_are_read_when_their_numbers_are_all_there(place: str) -> None:
+    entries = read_entries('[{"bbox_2d": ' + place + ', "label": "a"}, {"bbox_2d": [5, 6, 7, 8], "label": "b"}]')
+    assert [(e.numbers, e.label) for e in entries.items] == [((1, 2, 3, 4), "a"), ((5, 6, 7, 8), "b")]
+    assert entries.notes
+
+
+def test_what_is_in_doubt_is_not_guessed() -> None:
+    entries = read_entries('[{"bbox_2d": [1, 2, 3, 4,5], "label": "a"}, {"bbox_2d": [5, 6, 7, 8], "label": "b"}]')
+    assert [e.label for e in entries.items] == ["b"] and "'a'" in entries.notes[0]
