@@ -14,7 +14,8 @@ from contextlib import contextmanager
 
 from typer import Exit
 
-from qwen3vl.errors import InvalidRequest, Qwen3VLError
+from qwen3vl.cli.output import tell
+from qwen3vl.errors import InvalidRequest, ParseError, Qwen3VLError
 from qwen3vl.types import SCHEMA_VERSION
 
 FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
@@ -51,14 +52,17 @@ def report(error: Exception, as_json: bool = False) -> int:
     """Print an error; QWEN3VL_TRACEBACK=1 shows where it comes from. -> its exit code."""
     if os.environ.get("QWEN3VL_TRACEBACK") == "1":
         traceback.print_exception(error)
-    report_text(type(error).__name__, str(error), as_json)
+    report_text(type(error).__name__, str(error), as_json, error.raw if isinstance(error, ParseError) else "")
     return USAGE if isinstance(error, InvalidRequest) else FAILED
 
 
-def report_text(kind: str, message: str, as_json: bool = False) -> None:
-    """`message` in one line, whatever it holds."""
+def report_text(kind: str, message: str, as_json: bool = False, raw: str = "") -> None:
+    """`message` in one line, whatever it holds; and the answer of the model that it is about."""
     line = " ".join(message.split()) or kind
     if as_json:
-        document = {"schema_version": SCHEMA_VERSION, "error": {"type": kind, "message": line}}
+        answer = {"raw": raw} if raw else {}
+        document = {"schema_version": SCHEMA_VERSION, "error": {"type": kind, "message": line, **answer}}
         print(json.dumps(document, ensure_ascii=False, indent=2), flush=True)
+    elif raw:
+        tell(f"The model answered:\n{raw}\n")
     print(f"error: {line}", file=sys.stderr, flush=True)

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 
 from qwen3vl import __version__
+from qwen3vl.cli.ask import ask
 from qwen3vl.cli.chat import chat
+from qwen3vl.cli.coding import code
+from qwen3vl.cli.count import count
+from qwen3vl.cli.extract import extract
 from qwen3vl.cli.failures import USAGE, report_text
+from qwen3vl.cli.investigate import investigate
+from qwen3vl.cli.locate import locate
+from qwen3vl.cli.locate_3d import locate_3d
+from qwen3vl.cli.locate_in_video import locate_in_video
+from qwen3vl.cli.parse import parse
+from qwen3vl.cli.point import point
 from qwen3vl.cli.random_checkpoint import random_checkpoint
+from qwen3vl.cli.read import read
+from qwen3vl.cli.watch import watch
 
 app = typer.Typer(
     help="Qwen3-VL: ask about pictures and videos.",
@@ -19,8 +31,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command("chat")(chat)
-app.command("random-checkpoint")(random_checkpoint)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "chat": chat,
+    "locate": locate,
+    "point": point,
+    "count": count,
+    "locate-3d": locate_3d,
+    "read": read,
+    "parse": parse,
+    "extract": extract,
+    "ask": ask,
+    "watch": watch,
+    "locate-in-video": locate_in_video,
+    "code": code,
+    "investigate": investigate,
+    "random-checkpoint": random_checkpoint,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
 
 # typer may carry click inside itself, where it has no public name
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
