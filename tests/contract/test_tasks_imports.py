@@ -28,7 +28,6 @@ LIBRARIES = {  # what else a module may use, and why
     "parsing_tables": {"pandas"},
     "export": {"numpy", "supervision"},
     "coding_similarity": {"PIL", "numpy"},
-    "investigate": {"PIL"},
     "zoom": {"PIL"},
 }
 CAPABILITIES = ("grounding", "spatial", "ocr", "documents", "extraction", "questions", "video", "investigation")

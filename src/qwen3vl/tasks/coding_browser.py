@@ -126,11 +126,17 @@ def _load(browser: _Browser, session: str, html: str, viewport: tuple[int, int])
     browser.call("Page.enable", session)
     browser.call("Log.enable", session)
     browser.call("Fetch.enable", session, patterns=[{"urlPattern": "*"}])
+    frame = browser.call("Page.navigate", session, url=PAGE_ADDRESS)["frameId"]
+    if browser.wait_for(("Page.loadEventFired", None), ("Page.frameStoppedLoading", frame)) == "Page.loadEventFired":
+        browser.linger(SETTLE)
+        return []
+    # A script led elsewhere while the page was loading. Chromium gives up on the rest of such a page.
+    browser.call("Emulation.setScriptExecutionDisabled", session, value=True)
+    browser.served = False
     browser.call("Page.navigate", session, url=PAGE_ADDRESS)
-    # A page that wants to go elsewhere while it loads never fires its load event.
-    browser.wait_for("Page.loadEventFired", "Page.frameStoppedLoading")
+    browser.wait_for(("Page.loadEventFired", None))
     browser.linger(SETTLE)
-    return []
+    return ["a script of the page leads elsewhere while it loads: it is pictured without scripts"]
 
 
 def _page_size(browser: _Browser, session: str, viewport: tuple[int, int]) -> tuple[int, int, list[str]]:
@@ -222,9 +228,13 @@ class _Browser:
             )
         return answer["result"].get("value")
 
-    def wait_for(self, *events: str) -> None:
-        while (message := self._message(self._deadline)) is None or message.get("method") not in events:
-            pass
+    def wait_for(self, *events: tuple[str, str | None]) -> str:
+        """The first of these (event, frame) to come."""
+        while True:
+            message = self._message(self._deadline) or {}
+            event = message.get("method"), message.get("params", {}).get("frameId")
+            if event in events:
+                return str(event[0])
 
     def linger(self, seconds: float) -> None:
         until = min(time.monotonic() + seconds, self._deadline)

@@ -1,25 +1,25 @@
 """Thinking with pictures: the model zooms in as often as it needs to, within bounds, and then answers.
 
-The tool is Qwen-Agent's `image_zoom_in_tool` (cookbooks/think_with_images.ipynb). `img_idx` counts all
-pictures of the conversation, the zoomed ones included. Zooms of zooms are cut from the user's own
-picture, so that no sharpness is lost. What the answer claims beyond the looks listed is not backed.
+The tool is Qwen-Agent's `image_zoom_in_tool` (zoom.py; cookbooks/think_with_images.ipynb). `img_idx` counts
+all pictures of the conversation, the zoomed ones included. What the answer claims beyond the looks listed is
+not backed: the recorded run of the real model tells of a search it never made.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from PIL import Image
 
 from qwen3vl.errors import InvalidParams, ParseError
 from qwen3vl.tasks.asking import answer_of
-from qwen3vl.tasks.coordinates import Box, Frame, RelativeBox
-from qwen3vl.tasks.parsing_json import read_json
-from qwen3vl.tasks.parsing_numbers import number_groups
+from qwen3vl.tasks.coordinates import Box, Frame
+from qwen3vl.tasks.draw import Canvas, Drawing
+from qwen3vl.tasks.parsing_json import read_json, shorten
 from qwen3vl.tasks.pictures import open_picture
+from qwen3vl.tasks.zoom import NAME, TOOL, BadCall, cut, cut_box, read_call
 from qwen3vl.types import (
     Completion,
     Generator,
@@ -34,49 +34,36 @@ from qwen3vl.types import (
 )
 
 SYSTEM = "Use tools to answer."
-SIDE = 32  # sides of a zoomed picture are multiples of this, and no cut is smaller
-MIN_AREA = 256 * SIDE * SIDE
-ZOOM_TOOL: dict[str, Any] = {
-    "type": "function",
-    "function": {
-        "name": "image_zoom_in_tool",
-        "description": "Zoom in on a specific region of an image by cropping it based on a bounding box (bbox) and an "
-        "optional object label",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "bbox_2d": {
-                    "type": "array",
-                    "items": {"type": "number"},
-                    "minItems": 4,
-                    "maxItems": 4,
-                    "description": "The bounding box of the region to zoom in, as [x1, y1, x2, y2], where (x1, y1) is "
-                    "the top-left corner and (x2, y2) is the bottom-right corner",
-                },
-                "label": {
-                    "type": "string",
-                    "description": "The name or label of the object in the specified bounding box",
-                },
-                "img_idx": {
-                    "type": "number",
-                    "description": "The index of the zoomed-in image (starting from 0)",
-                },
-            },
-            "required": ["bbox_2d", "label", "img_idx"],
-        },
-    },
-}
+MAX_CALLS = 8  # of one answer; more are left out and noted
+MAX_REPEATS = 2  # looks asked for again, before the tool is taken away
+_CLAIMS = (  # of deeds that need a tool: what the answer says, and what would back it
+    (
+        re.compile(
+            r"\b(?:(?:web|image|online|internet) search|search(?:ed|es)? (?:for|online|the web)|googled)\b", re.I
+        ),
+        "a search",
+    ),
+    (re.compile(r"\bzoom(?:ed|ing)? in\b", re.I), "zooming in"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A part the model really looked at: `box` in pixels of the user's picture number `picture` (from 0),
-    and what it was shown."""
+    """A part the model really looked at.
+
+    Attributes:
+        label: the model's name for it.
+        picture: which of the user's pictures (from 0).
+        box: what was cut, in whole pixels of that picture after its EXIF orientation.
+        image: what the model was shown of it.
+        step: the number of the answer that asked for it (from 0).
+    """
 
     label: str
     picture: int
     box: Box
     image: Image.Image = field(compare=False)
+    step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +74,17 @@ class Investigation:
         answer: the final answer; None if there was none within the steps ("unresolved").
         looks: in order.
         thoughts: what the model said with each call.
-        notes: calls that could not be followed, and why.
+        notes: calls that could not be followed, and why; claims that no call backs.
+        messages: the whole conversation, the answer included.
+        num_steps: answers asked for.
     """
 
     answer: str | None
     looks: tuple[Look, ...]
     thoughts: tuple[str, ...]
     notes: tuple[str, ...]
+    messages: tuple[Message, ...] = ()
+    num_steps: int = 0
 
 
 def investigate(
@@ -106,8 +97,8 @@ def investigate(
     params: SamplingParams | None = None,
     media: MediaOptions | None = None,
 ) -> Investigation:
-    """Asks, zooms in where the model wants to, asks again; after `max_steps` answers the tool is taken away
-    and the model has to answer with what it saw."""
+    """Asks, zooms in where the model wants to, asks again; after `max_steps` answers, or when it only repeats
+    itself, the tool is taken away and the model has to answer with what it saw."""
     if max_steps < 1:
         raise InvalidParams(f"max_steps={max_steps} is below 1")
     sources = list(images) if isinstance(images, (list, tuple)) else [images]
@@ -115,19 +106,53 @@ def investigate(
     content: tuple[Part, ...] = (*(ImagePart(picture) for picture in desk.pictures), TextPart(question))
     messages = [Message("system", (TextPart(system),)), Message("user", content)]
     thoughts: list[str] = []
-    for _ in range(max_steps):
-        completion = model.generate(messages, params, media=media, tools=[ZOOM_TOOL])
+    for step in range(max_steps):
+        completion = model.generate(messages, params, media=media, tools=[TOOL])
         calls = _calls(completion)
-        said = completion.text.split("<tool_call>")[0].strip()
         if not calls:
-            return Investigation(answer_of(completion).text, tuple(desk.looks), tuple(thoughts), tuple(desk.notes))
+            return _outcome(desk, messages, thoughts, completion, step + 1)
+        said = completion.text.split("<tool_call>")[0].strip()
         thoughts.append(said)
+        calls = desk.bounded(calls)
         messages.append(Message("assistant", (TextPart(said),) if said else (), completion.reasoning, tuple(calls)))
-        messages += [desk.reply(call) for call in calls]
-    desk.notes.append(f"no answer after {max_steps} steps: the tool was taken away")
+        messages += [desk.reply(call, step) for call in calls]
+        if desk.repeats >= MAX_REPEATS:
+            desk.notes.append("the model only asks for what it has seen: the tool was taken away")
+            break
+    else:
+        desk.notes.append(f"no answer after {max_steps} steps: the tool was taken away")
     last = model.generate(messages, params, media=media)
-    answer = None if _calls(last) else answer_of(last).text or None
-    return Investigation(answer, tuple(desk.looks), tuple(thoughts), tuple(desk.notes))
+    return _outcome(desk, messages, thoughts, last, len(thoughts) + 1)
+
+
+def _outcome(
+    desk: _Desk, messages: list[Message], thoughts: list[str], completion: Completion, num_steps: int
+) -> Investigation:
+    last = answer_of(completion)
+    answer = None if _calls(completion) else last.text or None
+    notes = [*desk.notes, *last.notes, *(_unbacked(answer, desk) if answer else ())]
+    conversation = (*messages, completion.as_message())
+    return Investigation(answer, tuple(desk.looks), tuple(thoughts), tuple(notes), conversation, num_steps)
+
+
+def _unbacked(answer: str, desk: _Desk) -> list[str]:
+    """Deeds that the answer tells of and that were not done. There is no search tool, so no search was made."""
+    backed = {"zooming in": bool(desk.looks)}
+    told = [(deed, found[0]) for pattern, deed in _CLAIMS if (found := pattern.search(answer))]
+    return [
+        f"the answer tells of {deed} ({words!r}) that was never done" for deed, words in told if not backed.get(deed)
+    ]
+
+
+def draw_looks(picture: Image.Image, found: Investigation, number: int = 0) -> Drawing:
+    """The looks at the user's picture number `number`, on it, numbered in order; `picture` upright."""
+    canvas = Canvas(picture)
+    placed = [(f"{n} {look.label}", look.box) for n, look in enumerate(found.looks, start=1) if look.picture == number]
+    for label, box in placed:
+        canvas.box(box, canvas.colour(label))
+    for label, box in placed:
+        canvas.label(label, box, canvas.colour(label))
+    return canvas.done()
 
 
 def _calls(completion: Completion) -> list[ToolCall]:
@@ -153,59 +178,48 @@ class _Desk:
         self.shown = [(number, Frame(*picture.size)) for number, picture in enumerate(pictures)]
         self.looks: list[Look] = []
         self.notes: list[str] = []
+        self.repeats = 0
 
-    def reply(self, call: ToolCall) -> Message:
+    def bounded(self, calls: list[ToolCall]) -> list[ToolCall]:
+        if len(calls) > MAX_CALLS:
+            self.notes.append(f"{len(calls)} calls in one answer: only the first {MAX_CALLS} were followed")
+        return calls[:MAX_CALLS]
+
+    def reply(self, call: ToolCall, step: int) -> Message:
         """The zoomed picture, or what was wrong with the call, as the tool's answer."""
         try:
-            look = self._look(call)
-        except ParseError as error:
+            look = self._look(call, step)
+        except BadCall as error:
             self.notes.append(str(error))
             return Message("tool", (TextPart(f"Error: {error}"),), tool_call_id=call.id)
+        self.repeats = 0
         self.looks.append(look)
         return Message("tool", (ImagePart(look.image),), tool_call_id=call.id)
 
-    def _look(self, call: ToolCall) -> Look:
-        arguments: Any = call.arguments
-        if isinstance(arguments, str):
-            arguments = read_json(arguments).value
-        if call.name != ZOOM_TOOL["function"]["name"] or not isinstance(arguments, Mapping):
-            raise ParseError(f"there is no tool {call.name!r}")
-        index, groups = arguments.get("img_idx", 0), number_groups(arguments.get("bbox_2d"))
-        if not isinstance(index, (int, float)) or not 0 <= index < len(self.shown) or int(index) != index:
-            raise ParseError(f"img_idx={index!r}, but there are {len(self.shown)} images, counted from 0")
-        if len(groups) != 1 or len(groups[0]) != 4:
-            raise ParseError(f"bbox_2d={arguments.get('bbox_2d')!r} is not [x1, y1, x2, y2]")
-        number, frame = self.shown[int(index)]
-        box, mended = frame.mend_box(RelativeBox(*groups[0]))
-        self.notes += mended
-        picture = self.pictures[number]
-        box = grown(box, picture.size)
-        cut = picture.crop((round(box.x1), round(box.y1), round(box.x2), round(box.y2)))
-        self.shown.append((number, Frame(*picture.size).crop(box)))
-        return Look(
-            str(arguments.get("label", "")), number, box, cut.resize(zoom_size(*cut.size), Image.Resampling.BICUBIC)
-        )
+    def _look(self, call: ToolCall, step: int) -> Look:
+        if call.name != NAME:
+            raise BadCall(
+                f"there is no tool {call.name!r}" if call.name else f"no call: {shorten(str(call.arguments))}"
+            )
+        asked = read_call(_arguments(call), len(self.shown))
+        number, frame = self.shown[asked.img_idx]
+        box = cut_box(frame, asked.box)
+        for index, before in enumerate(self.looks):
+            if (before.picture, before.box) == (number, box):
+                self.repeats += 1
+                raise BadCall(
+                    f"this part was shown already, as image {len(self.pictures) + index}: look there, or answer"
+                )
+        self.notes += [f"{shorten(asked.label)}: {note}" for note in asked.notes]
+        self.shown.append((number, Frame(frame.width, frame.height).crop(box)))
+        return Look(asked.label, number, box, cut(self.pictures[number], box), step)
 
 
-def grown(box: Box, size: tuple[int, int]) -> Box:
-    """The box grown around its centre to at least 32 pixels a side, moved inside a picture of `size`."""
-
-    def side(low: float, high: float, length: int) -> tuple[float, float]:
-        wanted = min(max(high - low, SIDE), length)
-        start = min(max((low + high - wanted) / 2, 0), length - wanted)
-        return start, start + wanted
-
-    (x1, x2), (y1, y2) = side(box.x1, box.x2, size[0]), side(box.y1, box.y2, size[1])
-    return Box(x1, y1, x2, y2)
-
-
-def zoom_size(width: int, height: int) -> tuple[int, int]:
-    """(width, height) in multiples of 32 of at least 256 tokens' area.
-
-    Recorded example: a cut of 212 x 269 is shown as 480 x 608.
-    """
-    across, down = (max(SIDE, round(side / SIDE) * SIDE) for side in (width, height))
-    if across * down < MIN_AREA:
-        scale = math.sqrt(MIN_AREA / (width * height))
-        across, down = (math.ceil(side * scale / SIDE) * SIDE for side in (width, height))
-    return across, down
+def _arguments(call: ToolCall) -> object:
+    """Arguments that the generator could not read as JSON are read leniently."""
+    if not isinstance(call.arguments, str):
+        return call.arguments
+    try:
+        return read_json(call.arguments).value
+    except ParseError:
+        return call.arguments

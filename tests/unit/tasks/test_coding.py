@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from qwen3vl.errors import InvalidParams, ParseError, RenderError
-from qwen3vl.tasks import coding
+from qwen3vl.tasks import coding, coding_python
 from qwen3vl.tasks.coding import code
 from qwen3vl.tasks.coding_python import run_python
 from qwen3vl.tasks.coding_render import Rendering
@@ -47,15 +47,15 @@ def test_the_likeness_orders_known_pairs() -> None:
     target = page()
     tries = [
         page(),
-        page(colour="blue"),
         page(shift=2),
+        page(colour="blue"),
         page(words=2),
         page(shift=40),
         Image.new("RGB", (640, 480), "white"),
     ]
     values = [similarity(target, one) for one in tries]
     assert values == sorted(values, reverse=True), values
-    assert values[1] > 0.8 and values[-1] < 0.35
+    assert values[2] > 0.8 and values[-1] < 0.35
 
 
 def test_size_does_not_matter_but_shape_does() -> None:
@@ -126,7 +126,8 @@ def test_wrong_wishes_are_refused_before_the_model_is_asked(monkeypatch: pytest.
 class Drawn:
     """Stands in for the renderer: the name in the source chooses the picture."""
 
-    pictures = {"good": page(), "fair": page(words=3), "bad": page(words=0, colour="red")}
+    def __init__(self) -> None:
+        self.pictures = {"good": page(), "fair": page(words=3), "bad": page(words=0, colour="red")}
 
     def __call__(self, source: str, target: str, **_: object) -> Rendering:
         name = source.removeprefix("<html>").removesuffix("</html>")
@@ -136,17 +137,18 @@ class Drawn:
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coding, "render", Drawn())
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
+    renderer = Drawn()
+    monkeypatch.setattr(coding, "render", renderer)
     monkeypatch.setattr(coding, "find_chromium", lambda: "chromium")
+    return renderer
 
 
 def html(*names: str) -> FakeGenerator:
     return FakeGenerator([f"```html\n<html>{name}</html>\n```" for name in names])
 
 
-@pytest.mark.usefixtures("drawn")
-def test_rounds_show_the_rendering_and_keep_the_best() -> None:
+def test_rounds_show_the_rendering_and_keep_the_best(drawn: Drawn) -> None:
     model = html("bad", "fair", "bad", "good")
     made = code(model, page(), rounds=5)
     assert made.source == "<html>fair</html>" and [r.number for r in made.rounds] == [0, 1, 2]
@@ -155,7 +157,7 @@ def test_rounds_show_the_rendering_and_keep_the_best() -> None:
     assert made.notes == ("stopped after round 2: the likeness did not grow", "round 1 of 2 is the best")
     user, assistant, mend = model.last.messages  # type: ignore[misc]
     assert user.content[0].image.size == (640, 480) and assistant.text == "```html\n<html>fair</html>\n```"
-    assert mend.content[1].image is Drawn.pictures["fair"] and "mend every difference" in mend.content[-1].text
+    assert mend.content[1].image is drawn.pictures["fair"] and "mend every difference" in mend.content[-1].text
 
 
 @pytest.mark.usefixtures("drawn")
@@ -221,18 +223,20 @@ def test_code_that_fails_or_takes_too_much(source: str, told: str) -> None:
         run_python(source, seconds=60)
 
 
+@needs_matplotlib
 def test_endless_code_is_stopped() -> None:
-    with pytest.raises(RenderError, match="not done after 2 s"):
-        run_python("while True: pass" if importlib.util.find_spec("matplotlib") else "", seconds=2)
+    with pytest.raises(RenderError, match=r"not done after 1\.5 s"):
+        run_python("while True: pass", seconds=1.5)
 
 
 @needs_matplotlib
-def test_code_reaches_no_network() -> None:
-    source = (
-        f"import socket\ntry:\n socket.create_connection(('127.0.0.1', 9), 2)\nexcept OSError as e: print(e)\n{PLOT}"
-    )
-    figure = run_python(source + "assert 'unreachable' in str(__import__('errno').errorcode)or True\n", seconds=60)
-    assert figure.image.size == (640, 480)
+def test_code_reaches_no_network_or_it_is_said() -> None:
+    """The exit of the code says what it saw: a refused connection would mean that loopback was in reach."""
+    source = "import socket\nsocket.create_connection(('127.0.0.1', 9), 2)\n"
+    with pytest.raises(RenderError) as caught:
+        run_python(source, seconds=60)
+    cut = bool(coding_python._cut_network())
+    assert ("unreachable" in str(caught.value)) == cut
 
 
 def test_the_program_recorded_is_read() -> None:
