@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from qwen3vl.model.hub import locate
 from qwen3vl.processor.chat import Prompt
 from qwen3vl.processor.messages import as_messages
 from qwen3vl.processor.processor import Processor, media_parts
+from qwen3vl.processor.settings import VisionSettings
 from qwen3vl.processor.tokenizer import IMAGE_PAD, VIDEO_PAD
 from qwen3vl.types import ImagePart, VideoPart
 
@@ -84,17 +86,49 @@ class HfTokenizer:
         return [self.decode(sequence, **options) for sequence in sequences]
 
 
+class VisionProcessor:
+    """`processor.image_processor` and `processor.video_processor`, of which code reads and sets `size`."""
+
+    def __init__(self, processor: Processor, kind: Literal["picture", "video"]) -> None:
+        self._processor, self._name = processor, f"{kind}_settings"
+
+    @property
+    def settings(self) -> VisionSettings:
+        settings: VisionSettings = getattr(self._processor, self._name)
+        return settings
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Areas in pixels: of a picture, or of all frames of a video together."""
+        return {"longest_edge": self.settings.max_pixels, "shortest_edge": self.settings.min_pixels}
+
+    @size.setter
+    def size(self, size: Mapping[str, int]) -> None:
+        if set(size) != {"longest_edge", "shortest_edge"}:
+            raise InvalidParams(f"size has longest_edge and shortest_edge, not {', '.join(size)}")
+        settings = replace(self.settings, min_pixels=size["shortest_edge"], max_pixels=size["longest_edge"])
+        setattr(self._processor, self._name, settings)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and name != "size":
+            raise UnsupportedOption(f"{name} cannot be set here; size can")
+        super().__setattr__(name, value)
+
+
 class AutoProcessor:
     """`AutoProcessor.from_pretrained(model)`, then `apply_chat_template` and `batch_decode`.
 
     Attributes:
         processor: our own processor beneath.
         tokenizer: has padding_side, which batches of prompts for `generate` want to be "left".
+        image_processor, video_processor: have `size`, the bounds on areas.
     """
 
     def __init__(self, processor: Processor) -> None:
         self.processor = processor
         self.tokenizer = HfTokenizer(processor)
+        self.image_processor = VisionProcessor(processor, "picture")
+        self.video_processor = VisionProcessor(processor, "video")
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> AutoProcessor:

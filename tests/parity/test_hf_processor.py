@@ -140,6 +140,25 @@ def test_pixel_bounds(ours: AutoProcessor, theirs: Any) -> None:
         assert_same(ours.apply_chat_template(conversation, **options, **ALL), other)
 
 
+def test_sizes_that_are_set_on_the_processor(tmp_path: Path) -> None:
+    """The repository's README: "control the resolution" by image_processor.size and video_processor.size."""
+    ours = AutoProcessor.from_pretrained(models.folder("4b"))
+    assert ours.image_processor.size == {"longest_edge": 16777216, "shortest_edge": 65536}
+    other = oracle.processor.__wrapped__(models.folder("4b"))
+    for processor in (ours, other):
+        processor.image_processor.size = {"longest_edge": 60 * 32 * 32, "shortest_edge": 40 * 32 * 32}
+        processor.video_processor.size = {"longest_edge": 200 * 32 * 32, "shortest_edge": 100 * 32 * 32}
+    text = video_text(ours, "image", "video", "What?")
+    call: dict[str, Any] = {"text": [text], "images": [picture(1)], "videos": [as_tensor(frames(12))]}
+    call |= {"do_sample_frames": False, "video_metadata": [{"fps": 2.0, "total_num_frames": 12}]}
+    call["video_metadata"][0]["frames_indices"] = list(range(12))
+    assert_same(ours(**call, return_tensors="pt"), other(**call, return_tensors="pt"))
+    with pytest.raises(InvalidParams, match="longest_edge"):
+        ours.image_processor.size = {"height": 3, "width": 4}
+    with pytest.raises(UnsupportedOption, match="do_resize"):
+        ours.image_processor.do_resize = False  # type: ignore[attr-defined]
+
+
 def test_attributes_and_dtypes(ours: AutoProcessor) -> None:
     batch = ours.apply_chat_template(CONVERSATIONS["card"], **ALL)
     assert batch.input_ids is batch["input_ids"]
