@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from qwen3vl.types import ToolCall
+from tests.contract.test_rendering import needs_chromium
 from tests.fixtures.fake_generator import FakeGenerator
 from tests.unit.tasks.recorded import answer
 
@@ -92,6 +93,17 @@ def test_investigate(picture: Path, tmp_path: Path, capsys: Printed) -> None:
     call = ToolCall("image_zoom_in_tool", json.loads(answer("zoom_7_call0")))
     example("investigate").main(FakeGenerator([call, "Southampton."]), picture, "Where?", tmp_path)
     assert "Southampton." in capsys.readouterr().out and (tmp_path / "look-1.png").exists()
+
+
+@needs_chromium
+def test_coding(picture: Path, tmp_path: Path, capsys: Printed) -> None:
+    sent = "<mxGraphModel><root><mxCell id='0'/><mxCell id='1' parent='0'/>{}</root></mxGraphModel>"
+    cell = "<mxCell id='a' vertex='1' parent='{}'><mxGeometry width='80' height='40' as='geometry'/></mxCell>"
+    script = [f"```xml\n{sent.format(cell.format(parent))}\n```" for parent in (9, 1, 1)]
+    example("coding").main(FakeGenerator(script), picture, "drawio", tmp_path)
+    printed = capsys.readouterr().out
+    assert "cell 'a' has the parent '9', which does not exist" in printed and "likeness 0." in printed
+    assert "parent='1'" in (tmp_path / "picture.drawio").read_text() and (tmp_path / "picture.png").exists()
 
 
 def test_screen(picture: Path, capsys: Printed) -> None:

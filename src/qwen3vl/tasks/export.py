@@ -27,6 +27,8 @@ def _plain(value: Any) -> Any:
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if hasattr(value, "model_dump"):  # a pydantic object
         return value.model_dump(mode="json")
+    if type(value).__module__.startswith("PIL."):
+        return {"width": value.width, "height": value.height}  # a picture is saved beside the document, not in it
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
