@@ -25,7 +25,6 @@ def clip(folder: Path, number: int) -> Path:
 
 
 CASES: dict[str, tuple[str, ...]] = {
-    "video": ("video", "What happens?"),
     "two videos": ("video", "and", "video", "What changes?"),
     "all": ("image", "Look.", "video", "Then", "image", "and 你好", "video", "What?"),
 }
