@@ -30,7 +30,17 @@ LIBRARIES = {  # what else a module may use, and why
     "coding_similarity": {"PIL", "numpy"},
     "zoom": {"PIL"},
 }
-CAPABILITIES = ("grounding", "spatial", "ocr", "documents", "extraction", "questions", "video", "investigation")
+CAPABILITIES = (
+    "grounding",
+    "spatial",
+    "ocr",
+    "documents",
+    "extraction",
+    "questions",
+    "video",
+    "investigation",
+    "coding",
+)
 
 
 def imported(file: Path) -> set[str]:

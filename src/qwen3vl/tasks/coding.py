@@ -1,9 +1,6 @@
 """Pictures into code: web pages, diagrams and charts (cookbooks/mmcode.ipynb), drawn and mended in rounds.
 
-    code    prompt, generate, take the source, draw it, compare, and ask again
-
-Only the prompts for HTML and for charts are the cookbook's; for Draw.io and SVG it has none, and ours follow
-its wording.
+code    prompt, generate, take the source, draw it, compare, and ask again
 """
 
 from __future__ import annotations
@@ -18,6 +15,7 @@ from PIL import Image
 from qwen3vl.errors import InvalidParams, ParseError, RenderError
 from qwen3vl.tasks.asking import answer_of, image_part, video_part
 from qwen3vl.tasks.coding_browser import SECONDS, VIEWPORT, find_chromium
+from qwen3vl.tasks.coding_prompts import PROMPTS, mending, question
 from qwen3vl.tasks.coding_render import render
 from qwen3vl.tasks.coding_similarity import similarity
 from qwen3vl.tasks.coding_source import Target, read_source
@@ -29,22 +27,12 @@ from qwen3vl.types import (
     MediaOptions,
     MediaReceipt,
     Message,
-    Part,
     PictureSource,
     SamplingParams,
-    TextPart,
     VideoPart,
     VideoSource,
 )
 
-PROMPTS: dict[Target, str] = {
-    "html": "Analyze this screenshot and convert it to clean, functional and modern HTML code. ",
-    "matplotlib": "Convert this chart image to Python matplotlib code that can reproduce the chart.",
-    "drawio": "Analyze this diagram and convert it to Draw.io XML code (an mxfile with uncompressed mxGraphModel). ",
-    "svg": "Analyze this picture and convert it to clean SVG code. ",
-}
-TEXT_FIRST = ("matplotlib",)  # in the cookbook the chart comes after its prompt
-FENCES: dict[Target, str] = {"html": "html", "matplotlib": "python", "drawio": "xml", "svg": "svg"}
 PARAMS = SamplingParams(max_tokens=16384)  # the cookbook's length; greedy, where it samples at 0.8
 ENOUGH = 0.995  # a rendering this close is not mended
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v")
@@ -141,7 +129,7 @@ def code(
     """
     job = _job(model, image_or_video, target, run, prompt, viewport, seconds, params or PARAMS, media)
     _check(job, rounds, draw)
-    attempts = [_attempt(job, 0, [_question(job)], draw)]
+    attempts = [_attempt(job, 0, [question(job.shown, job.prompt, job.target)], draw)]
     best, why = attempts[0], ""
     while len(attempts) <= rounds and not why:
         if best.similarity is not None and best.similarity >= ENOUGH:
@@ -238,22 +226,7 @@ def _ending(mended: Round, best: Round) -> str:
     return f"stopped after round {mended.number}: the likeness did not grow"
 
 
-def _question(job: _Job) -> Message:
-    parts: tuple[Part, ...] = (job.shown, TextPart(job.prompt))
-    return Message("user", parts[::-1] if job.target in TEXT_FIRST else parts)
-
-
 def _mending(job: _Job, last: Round, best: Round) -> list[Message]:
-    """The question, the best code so far, and what it looks like; the rounds between are left out, so that the
-    prompt does not grow."""
     seen = best if best.source else last
-    fence = FENCES[job.target]
-    answer = f"```{fence}\n{seen.source}\n```" if seen.source else seen.raw
-    parts: list[Part] = []
-    if seen.rendering is not None:
-        parts += [TextPart("This is what your code looks like when it is drawn:\n"), ImagePart(seen.rendering)]
-    if seen.problems:
-        parts.append(TextPart("These problems were found:\n" + "\n".join(f"- {p}" for p in seen.problems[:20]) + "\n"))
-    ask = "Compare it with the first picture and mend every difference" if seen.rendering else "Mend them"
-    parts.append(TextPart(f"{ask}. Reply with the whole corrected code in one ```{fence} block."))
-    return [_question(job), Message("assistant", (TextPart(answer),)), Message("user", tuple(parts))]
+    asked = question(job.shown, job.prompt, job.target)
+    return mending(asked, job.target, seen.source, seen.raw, seen.rendering, seen.problems)

@@ -169,6 +169,8 @@ def _problems(model: ET.Element, cells: list[_Cell]) -> Iterator[str]:
         yield f"{len(roots)} cells have no parent, where only the root cell (id 0) may: " + (
             ", ".join(c.name for c in roots) or "the root cell is missing"
         )
+    if not any(c.get("vertex") == "1" or c.get("edge") == "1" for c in cells):
+        yield "the page has no shape and no connection"
     for cell in cells:
         yield from _cell_problems(cell, ids)
 

@@ -187,7 +187,10 @@ def test_a_first_answer_without_code_is_mended_too() -> None:
 def test_faults_of_a_diagram_are_told() -> None:
     model = FakeGenerator(["```xml\n<mxGraphModel><root/></mxGraphModel>\n```"])
     made = code(model, page(), "drawio", draw=False)
-    assert made.problems == ("0 cells have no parent, where only the root cell (id 0) may: the root cell is missing",)
+    assert made.problems == (
+        "0 cells have no parent, where only the root cell (id 0) may: the root cell is missing",
+        "the page has no shape and no connection",
+    )
 
 
 # -------------------------------------------------------------------------------- running Python

@@ -117,6 +117,7 @@ function draw(xml) {
   prepare(graph, known);
   graph.setHtmlLabels(true);
   graph.setEnabled(false);
+  graph.options.foldingEnabled = false; // its icons would be fetched
   const model = graph.getDataModel();
   new maxgraph.ModelXmlSerializer(model).import(unwrapped(xml));
   model.beginUpdate();
