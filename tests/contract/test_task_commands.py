@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +15,11 @@ import pypdfium2
 import pytest
 from PIL import Image
 
+from qwen3vl.errors import ContextTooLong, Qwen3VLError
 from qwen3vl.tasks.schema import check_schema, problems
+from qwen3vl.types import Delta, Messages, Request, SamplingParams
 from tests.contract.cli_runner import Ran, Runner
+from tests.fixtures.fake_generator import FakeGenerator
 from tests.fixtures.openai_server import (
     DONE,
     OpenAIServer,
@@ -542,6 +547,51 @@ def test_the_key_comes_from_the_environment(bench: Bench, monkeypatch: pytest.Mo
     ran = bench("count", "photo.png", "car", "--api-key-env", "ABSENT", answers=TWO_BOXES)
     assert ran.code == 2
     assert "ABSENT" in ran.err
+
+
+class Local(FakeGenerator):
+    """A local model: told who listens to its progress, and without room for more than 3000 tokens."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said, repeat=True, refuse=self._room)
+        self.progress: Any = None
+
+    def _room(self, request: Request) -> Qwen3VLError | None:
+        assert request.params is not None
+        return ContextTooLong("no room") if (request.params.max_tokens or 0) > 3000 else None
+
+    def stream(self, messages: Messages, params: SamplingParams | None = None, **options: Any) -> Iterator[Delta]:
+        self.progress = options.pop("progress")
+        return super().stream(messages, params, **options)
+
+
+@pytest.mark.parametrize(("name", "number"), [("read", 2), ("parse", 2), ("count", 1)])
+def test_a_bound_that_is_only_a_default_gives_way(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    """2048 tokens for boxes have room; 4096 of read and 16384 of parse do not: then as many as there is room for."""
+    local = Local(TWO_BOXES)
+    monkeypatch.setattr("qwen3vl.vlm.load", lambda model, **options: local)
+    rest = ["car"] if name == "count" else []
+    assert bench.run(name, "page.png", *rest, "--model", "folder").code == 0
+    assert local.num_requests == number
+    asked = local.last.params
+    assert asked is not None
+    assert asked.max_tokens == (2048 if number == 1 else None)
+    assert (local.progress is None) == (name == "parse")
+    ran = bench.run(name, "page.png", *rest, "--model", "folder", "--max-tokens", "3001")
+    assert ran.code == (1 if name == "parse" else 2)
+    assert "no room" in ran.err
+
+
+def test_no_heavy_imports_for_help() -> None:
+    code = (
+        "import sys; from qwen3vl.cli.main import main; codes = main(['parse', '--help']), main(['--help']);"
+        "print(codes, {'torch', 'numpy', 'PIL', 'av', 'pypdfium2', 'httpx'} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "(0, 0) set()"
+    assert "  locate-in-video " in ran.stdout
 
 
 WRONG: list[list[str]] = [

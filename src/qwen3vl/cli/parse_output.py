@@ -71,6 +71,7 @@ class PageWriter(AbstractContextManager["PageWriter"]):
             self.notes.append(f"{where} failed: {page.error}")
         elif not page.complete:
             self.notes.append(f"{where} is not complete")
+        self.notes += [f"{where}: {note}" for note in page.notes]
         if self.silent:
             self._kept.append(page)
         elif self._file is not None and self._file is sys.stdout and sys.stdout.isatty():
