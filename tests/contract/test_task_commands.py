@@ -232,7 +232,7 @@ def test_for_people(bench: Bench, name: str) -> None:
         "count": "2\n",
         "ask": "pages cited: 1, 2 of 3\n",
         "watch": "00:00.50 - 00:01.50  the number rises.\n00:02.00 - 00:02.00  a flash.\n",
-        "locate-in-video": "1.00 s  the number  32.0 24.0 96.0 72.0\n1 boxes in 4 frames of film.mp4 (128 x 96)\n",
+        "locate-in-video": "1.00 s  the number  32.0 24.0 96.0 72.0\n1 box in 4 frames of film.mp4 (128 x 96)\n",
         "code": "<!DOCTYPE html><html><body><p>Hi</p></body></html>\n",
         "investigate": "looked at 367.0 144.0 422.0 225.0: main hanging sign for Hop Inn\nHere.\n",
         "locate-3d": "car  at 2.88 0.56 6.28 m  size 4.45 1.70 1.84 m  turned by 135 88.2 135 degrees\n",

@@ -74,11 +74,10 @@ def locate(
 
 def say_boxes(found: Grounding, image: str) -> None:
     """A line for each box, then how many there are."""
-    from qwen3vl.cli.task_output import say, say_table, show_attributes, show_box
+    from qwen3vl.cli.task_output import counted, say, say_table, show_attributes, show_box
 
     say_table([(b.label, show_box(b.box), show_attributes(b.attributes)) for b in found.boxes])
-    number = len(found.boxes)
-    say(f"{number} {'box' if number == 1 else 'boxes'} in {image} ({found.size[0]} x {found.size[1]})")
+    say(f"{counted(len(found.boxes), 'box', 'boxes')} in {image} ({found.size[0]} x {found.size[1]})")
 
 
 def _export(found: Grounding, image: str, export: str, out: Path, written: list[Path]) -> None:

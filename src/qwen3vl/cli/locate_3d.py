@@ -67,8 +67,8 @@ def locate_3d(
             at, size = (" ".join(f"{v:.2f}" for v in triple) for triple in (item.box.centre, item.box.size))
             turned = " ".join(f"{angle:g}" for angle in item.box.angles)
             output.say(f"{item.label}  at {at} m  size {size} m  turned by {turned} degrees")
-        number = len(found.boxes)
-        output.say(f"{number} {'box' if number == 1 else 'boxes'} in {image} ({found.size[0]} x {found.size[1]})")
+        number = output.counted(len(found.boxes), "box", "boxes")
+        output.say(f"{number} in {image} ({found.size[0]} x {found.size[1]})")
     output.finish(asker, as_json(found), notes, written, as_json=options.as_json)
 
 

@@ -54,6 +54,6 @@ def point(
             (p.label, f"{p.point.x:.1f} {p.point.y:.1f}", output.show_attributes(p.attributes)) for p in found.points
         ]
         output.say_table(rows)
-        number = len(rows)
-        output.say(f"{number} {'point' if number == 1 else 'points'} in {image} ({found.size[0]} x {found.size[1]})")
+        number = output.counted(len(rows), "point", "points")
+        output.say(f"{number} in {image} ({found.size[0]} x {found.size[1]})")
     output.finish(asker, as_json(found), notes, written, as_json=options.as_json)

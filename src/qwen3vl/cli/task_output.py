@@ -38,6 +38,11 @@ def show_box(box: Box) -> str:
     return " ".join(f"{value:.1f}" for value in box.corners)
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """ "1 box", "2 boxes"."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def show_attributes(attributes: Any) -> str:
     return ", ".join(f"{name}: {value}" for name, value in attributes.items())
 
