@@ -67,6 +67,11 @@ def test_a_page_is_pictured_whole_in_its_colours() -> None:
 
 
 @needs_chromium
+def test_a_window_as_low_as_a_banner() -> None:
+    assert screenshot("<style>body{margin:0}</style><p>x", (200, 40)).image.size[0] == 200
+
+
+@needs_chromium
 def test_the_recorded_page() -> None:
     drawn = render(answer("mmcode_5_html"), "html", viewport=(1280, 1205))
     assert drawn.image.width == 1280 and drawn.image.height > 1205 and not drawn.notes

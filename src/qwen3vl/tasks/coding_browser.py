@@ -164,7 +164,8 @@ def _browser(viewport: tuple[int, int], seconds: float) -> Iterator[_Browser]:
     with tempfile.TemporaryDirectory(prefix="qwen3vl-page-", ignore_cleanup_errors=True) as folder:
         command = [*_cut_network(), program, *FLAGS, f"--user-data-dir={folder}/profile"]
         command += ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses its sandbox to root
-        command += [f"--window-size={viewport[0]},{viewport[1]}", "about:blank"]
+        # In a window lower than about 150 pixels Chromium never draws; the viewport is set apart from the window.
+        command += [f"--window-size={max(800, viewport[0])},{max(600, viewport[1])}", "about:blank"]
         log = Path(folder, "log")
         with log.open("wb") as errors:
             process = subprocess.Popen(
