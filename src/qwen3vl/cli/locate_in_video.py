@@ -54,8 +54,6 @@ def locate_in_video(
             written.append(out)
     if not options.as_json:
         output.say_table([(f"{b.time:.2f} s", b.label, output.show_box(b.box)) for b in found.boxes])
-        number = output.counted(len(found.boxes), "box", "boxes")
-        output.say(
-            f"{number} in {output.counted(len(times), 'frame', 'frames')} of {video} ({found.size[0]} x {found.size[1]})"
-        )
+        number, seen = output.counted(len(found.boxes), "box", "boxes"), output.counted(len(times), "frame", "frames")
+        output.say(f"{number} in {seen} of {video} ({found.size[0]} x {found.size[1]})")
     output.finish(asker, as_json(found), notes, written, as_json=options.as_json)
