@@ -32,6 +32,10 @@ from qwen3vl.model.random_checkpoint import write_random_checkpoint
 from qwen3vl.model.vision import VisualFeatures
 from tests import oracle
 
+torch.set_num_threads(
+    1
+)  # models this small only make threads wait for each other, five times as long on a busy machine
+
 EDITIONS = ("4b", "8b", "30b-a3b")  # dense and tied; untied with vision heads of 36; mixture of experts
 TOLERANCE = 1e-5  # of max|a - b| / max|b| in float32
 

@@ -6,6 +6,7 @@ bfloat16 on disk and computed in float32. Shape names: T tokens, V vocabulary.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -71,5 +72,6 @@ def test_true_widths(name: str, tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     side, name, folder, out = sys.argv[1:]
     torch.save((run_ours if side == "ours" else run_theirs)(name, Path(folder)), out)
