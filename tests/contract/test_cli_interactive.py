@@ -36,6 +36,7 @@ class Terminal:
             ["-c", program, "chat", *map(str, arguments)],
             timeout=PATIENCE,
             encoding="utf-8",
+            dimensions=(40, 400),  # no line is wrapped by the terminal, however long the path of a file
             codec_errors="replace",  # a read may end inside a character
             env={**os.environ, "TERM": "dumb"},
         )
