@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,8 @@ class Terminal:
             encoding="utf-8",
             dimensions=(40, 400),  # no line is wrapped by the terminal, however long the path of a file
             codec_errors="replace",  # a read may end inside a character
+            # A test run in the background may ignore Ctrl-C, and children inherit that.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
             env={**os.environ, "TERM": "dumb"},
         )
 
