@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from qwen3vl.types import ImagePart, MediaOptions, Message, VideoPart
+from qwen3vl.types import ImagePart, MediaOptions, Message, Tool, VideoPart
 
 Side = Literal["train", "heldout"]
 PixelBox: TypeAlias = tuple[float, float, float, float]
@@ -181,6 +181,7 @@ class SyntheticSample:
         marks: what the preview draws.
         media: how the pictures shall be resized; small crops need their own lower limit. None: the processor's.
         key: "side/task/seed/index"; filled in by registry.make_sample.
+        tools: what the request offers beside its messages (computer_use).
     """
 
     task: str
@@ -190,6 +191,7 @@ class SyntheticSample:
     marks: tuple[Mark, ...] = ()
     media: MediaOptions | None = field(default=None)
     key: str = ""
+    tools: tuple[Tool, ...] = ()
 
     def __post_init__(self) -> None:
         assert self.messages and self.messages[-1].role == "user" and self.answer, self.task
