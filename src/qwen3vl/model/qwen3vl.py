@@ -6,7 +6,7 @@ C values of a patch, R rows of logits, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,11 @@ from qwen3vl.config import ModelConfig
 from qwen3vl.model.attention import ForwardContext, make_attention
 from qwen3vl.model.fusion import Fused, fuse
 from qwen3vl.model.text import TextAttention, TextModel
-from qwen3vl.model.vision import Grid, VisionAttention, VisionTower, VisualFeatures
+from qwen3vl.model.vision import Grid, VisionAttention, VisionTower, VisualFeatures, run_to_end
 
 Progress = Callable[[int, int], None]  # (done, of)
 
-PATCHES_PER_CHUNK = 16384  # of the vision tower: bounds its memory, however long the video
+PATCHES_PER_CHUNK = 4096  # of the vision tower: bounds its memory, and the length of its pieces of work
 
 
 class Qwen3VL(nn.Module):
@@ -67,16 +67,32 @@ class Qwen3VL(nn.Module):
 
         `frames` are the grids of all frames in order; `progress` is told patches done and in all.
         """
-        parts, start, total = [], 0, len(patches_PC)
-        for chunk in _chunks(frames, PATCHES_PER_CHUNK):
+        return run_to_end(self.encode_visual_steps(patches_PC, frames, progress))
+
+    def encode_visual_steps(
+        self, patches_PC: Tensor, frames: Sequence[Grid], progress: Progress | None = None
+    ) -> Generator[None, None, VisualFeatures]:
+        """`encode_visuals` in pieces: stops after each block of each chunk of frames.
+
+        A piece is one block over at most PATCHES_PER_CHUNK patches, or over one frame that is larger.
+        """
+        total, start, merged = len(patches_PC), 0, self.config.vision.spatial_merge_size**2
+        covered = sum(height * width for height, width in frames)
+        assert covered == total, f"{total} patches, but the frames' grids cover {covered}"
+        chunks = _chunks(frames, PATCHES_PER_CHUNK)
+        joined: VisualFeatures | None = None
+        for chunk in chunks:
             end = start + sum(height * width for height, width in chunk)
-            parts.append(self.visual(patches_PC[start:end].to(self.device), chunk))
+            part = yield from self.visual.encode_steps(patches_PC[start:end].to(self.device), chunk)
+            if joined is None:
+                joined = part if len(chunks) == 1 else part.empty_like(total // merged)
+            if joined is not part:  # written in place: joining at the end would hold everything twice
+                joined.put(start // merged, part)
             start = end
             if progress is not None:
                 progress(start, total)
-        if start != total:
-            raise AssertionError(f"{total} patches, but the frames' grids cover {start}")
-        return VisualFeatures.join(parts)
+        assert joined is not None, "no frames"
+        return joined
 
     def forward(
         self,

@@ -9,8 +9,9 @@ M = P / merge_size**2 merged tokens, D hidden size of the decoder, H head size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from qwen3vl.config import VisionConfig
 from qwen3vl.model.attention import Attention, SdpaAttention
 from qwen3vl.model.rope import rotate, vision_rotary
 
+T = TypeVar("T")
 Grid = tuple[int, int]  # patches along height and width of one frame
 
 _NORM_EPS = 1e-6
@@ -35,8 +37,24 @@ class VisualFeatures:
     def __len__(self) -> int:
         return len(self.embeddings_MD)
 
+    @property
+    def num_bytes(self) -> int:
+        """What the values take in memory."""
+        return sum(x.numel() * x.element_size() for x in (self.embeddings_MD, *self.deepstack))
+
     def slice(self, start: int, end: int) -> VisualFeatures:
         return VisualFeatures(self.embeddings_MD[start:end], tuple(x[start:end] for x in self.deepstack))
+
+    def empty_like(self, num_tokens: int) -> VisualFeatures:
+        """Room for the features of `num_tokens` tokens, for `put`."""
+        room = [x.new_empty(num_tokens, *x.shape[1:]) for x in (self.embeddings_MD, *self.deepstack)]
+        return VisualFeatures(room[0], tuple(room[1:]))
+
+    def put(self, start: int, part: VisualFeatures) -> None:
+        """Copy `part` to the tokens from `start` on."""
+        self.embeddings_MD[start : start + len(part)] = part.embeddings_MD
+        for mine, other in zip(self.deepstack, part.deepstack, strict=True):
+            mine[start : start + len(part)] = other
 
     @staticmethod
     def join(parts: Sequence[VisualFeatures]) -> VisualFeatures:
@@ -68,6 +86,10 @@ class VisionTower(nn.Module):
 
     def forward(self, patches_PC: Tensor, frames: Sequence[Grid]) -> VisualFeatures:
         """`frames` gives the grid of each frame in order; their areas sum to P."""
+        return run_to_end(self.encode_steps(patches_PC, frames))
+
+    def encode_steps(self, patches_PC: Tensor, frames: Sequence[Grid]) -> Generator[None, None, VisualFeatures]:
+        """`forward` in pieces: stops after every block, so that other work can go in between."""
         geometry = FrameGeometry.of(frames, self.config, patches_PC.device)
         assert len(geometry.rows_P) == len(patches_PC), (len(geometry.rows_P), len(patches_PC))
         x_PV = self.patch_embed(patches_PC)
@@ -79,6 +101,7 @@ class VisionTower(nn.Module):
             if i in self.config.deepstack_visual_indexes:
                 merger = self.deepstack_merger_list[self.config.deepstack_visual_indexes.index(i)]
                 deepstack.append(merger(x_PV))
+            yield
         return VisualFeatures(self.merger(x_PV), tuple(deepstack))
 
     def interpolated_positions(self, geometry: FrameGeometry) -> Tensor:
@@ -93,6 +116,15 @@ class VisionTower(nn.Module):
             for column, column_weight in _two_nearest(geometry.columns_P, geometry.widths_P, side):
                 total = total + table[row * side + column] * (row_weight * column_weight)[:, None]
         return total
+
+
+def run_to_end(steps: Generator[object, None, T]) -> T:
+    """-> what the generator returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 @dataclass(frozen=True, slots=True)
