@@ -20,6 +20,7 @@ from qwen3vl.config import RopeConfig
 from qwen3vl.model import text, vision
 from qwen3vl.model.fusion import Fused
 from qwen3vl.model.moe import Router
+from qwen3vl.model.packed_attention import PackedLayout
 from qwen3vl.model.qwen3vl import Qwen3VL
 from tests import models
 from tests.parity.test_model_generation import prompts_of
@@ -145,9 +146,8 @@ def corners_not_aligned(model: Qwen3VL, patch: Patch) -> None:
 def frames_see_each_other(model: Qwen3VL, patch: Patch) -> None:
     for block in model.visual.blocks:
         frames = block.attn.attention.frames
-        block.attn.attention = type(
-            "Full", (), {"frames": staticmethod(lambda q, k, v, n, f=frames: f(q, k, v, [sum(n)]))}
-        )
+        one = lambda q, k, v, _, f=frames: f(q, k, v, PackedLayout.of([len(q)]))  # noqa: E731
+        block.attn.attention = type("Full", (), {"frames": staticmethod(one)})
 
 
 @alteration

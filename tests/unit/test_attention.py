@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +22,7 @@ from qwen3vl.model.attention import (
     make_attention,
 )
 from qwen3vl.model.cache import KVCache
+from qwen3vl.model.packed_attention import PackedLayout
 
 
 def written_out(q_TNH: Tensor, k_KSH: Tensor, v_KSH: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,7 +94,7 @@ def test_log_sum_exp_twins(queries: int, keys: int, causal: bool, block: int) ->
 def test_frames_are_seen_alone(lengths: list[int]) -> None:
     torch.manual_seed(0)
     q, k, v = (torch.randn(sum(lengths), 3, 36) for _ in range(3))
-    out = SdpaAttention().frames(q, k, v, lengths)
+    out = SdpaAttention().frames(q, k, v, PackedLayout.of(lengths, pad=False))
     start = 0
     for length in lengths:
         part = slice(start, start + length)
@@ -166,10 +166,12 @@ def fake_flash_attn() -> ModuleType:
     def flash_attn_varlen_func(
         q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int, causal: bool = False
     ) -> Tensor:
-        assert not causal and cu_q.dtype == cu_k.dtype == torch.int32
+        assert cu_q.dtype == cu_k.dtype == torch.int32
         lengths = cu_q.diff().tolist()
         assert max_q == max_k == max(lengths) and cu_q[0] == 0 and cu_q[-1] == len(q)
-        return SdpaAttention().frames(q, k, v, lengths)
+        layout = PackedLayout.of(lengths, pad=causal)
+        sdpa = SdpaAttention()
+        return sdpa.packed(q, k, v, layout) if causal else sdpa.frames(q, k, v, layout)
 
     module = ModuleType("flash_attn")
     module.flash_attn_func, module.flash_attn_varlen_func = flash_attn_func, flash_attn_varlen_func  # type: ignore[attr-defined]
@@ -183,9 +185,13 @@ def test_flash_attention_2(monkeypatch: pytest.MonkeyPatch) -> None:
     for shape in SHAPES:
         q, k, v = random(*shape)
         torch.testing.assert_close(flash.causal(q, k, v), SdpaAttention().causal(q, k, v), atol=1e-5, rtol=1e-5)
-    lengths: Sequence[int] = [4, 6, 6, 1]
     q, k, v = (torch.randn(17, 2, 8) for _ in range(3))
-    torch.testing.assert_close(flash.frames(q, k, v, lengths), SdpaAttention().frames(q, k, v, lengths))
+    for layout, run in (
+        (PackedLayout.of([4, 6, 6, 1]), "packed"),
+        (PackedLayout.of([4, 6, 6, 1], pad=False), "frames"),
+    ):
+        ours, theirs = getattr(SdpaAttention(), run), getattr(flash, run)
+        torch.testing.assert_close(theirs(q, k, v, layout), ours(q, k, v, layout))
 
 
 def test_unknown_or_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from qwen3vl.errors import UnsupportedOption
 from qwen3vl.model.cache import KVCache
+from qwen3vl.model.packed_attention import PackedLayout, packed_causal, packed_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,13 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class ForwardContext:
-    """What attention has to know about a packed batch: its sequences lie one behind the other, without gaps."""
+    """What attention has to know about a packed batch: its sequences lie one behind the other, without gaps.
+
+    `layout` is there where no sequence has a cache: how they go through attention together.
+    """
 
     segments: tuple[Segment, ...]
+    layout: PackedLayout | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -50,7 +55,7 @@ class ForwardContext:
         for i, length in enumerate(lengths):
             segments.append(Segment(start, length, caches[i] if caches else None))
             start += length
-        return cls(tuple(segments))
+        return cls(tuple(segments), None if caches else PackedLayout.of(lengths))
 
 
 class Attention(Protocol):
@@ -60,8 +65,12 @@ class Attention(Protocol):
         """The last T of S tokens attend to all tokens up to their own. -> out_TNH."""
         ...
 
-    def frames(self, q_PNH: Tensor, k_PNH: Tensor, v_PNH: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Patches attend within their own frame only; `lengths` are the frames' patch counts. -> out_PNH."""
+    def packed(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, layout: PackedLayout) -> Tensor:
+        """`causal` for sequences one behind the other, none with a past; has gradients. -> out_TNH."""
+        ...
+
+    def frames(self, q_PNH: Tensor, k_PNH: Tensor, v_PNH: Tensor, layout: PackedLayout) -> Tensor:
+        """Patches attend within their own frame only; `layout` is made with pad=False. -> out_PNH."""
         ...
 
 
@@ -81,13 +90,11 @@ class SdpaAttention:
         weight = torch.sigmoid(past_lse_TN1 - own_lse_TN1)  # = e^past / (e^past + e^own)
         return torch.lerp(own_out_TNH.float(), past_out_TNH.float(), weight).to(q_TNH.dtype)
 
-    def frames(self, q_PNH: Tensor, k_PNH: Tensor, v_PNH: Tensor, lengths: Sequence[int]) -> Tensor:
-        out, start = [], 0
-        for length, count in _runs(lengths):  # neighbouring frames of one size go together
-            part = slice(start, start := start + length * count)
-            q, k, v = (x[part].unflatten(0, (count, length)).transpose(1, 2) for x in (q_PNH, k_PNH, v_PNH))
-            out.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1))
-        return out[0] if len(out) == 1 else torch.cat(out)
+    def packed(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, layout: PackedLayout) -> Tensor:
+        return packed_causal(q_TNH, k_TKH, v_TKH, layout)
+
+    def frames(self, q_PNH: Tensor, k_PNH: Tensor, v_PNH: Tensor, layout: PackedLayout) -> Tensor:
+        return packed_frames(q_PNH, k_PNH, v_PNH, layout)
 
 
 class FlashAttention2:
@@ -108,10 +115,16 @@ class FlashAttention2:
         # With fewer queries than keys its causal mask is aligned to the end, which is what a cache needs.
         return self._flash(q_TNH[None], k_SKH[None], v_SKH[None], causal=True)[0]
 
-    def frames(self, q_PNH: Tensor, k_PNH: Tensor, v_PNH: Tensor, lengths: Sequence[int]) -> Tensor:
-        ends = torch.tensor([0, *lengths], device=q_PNH.device).cumsum(0, dtype=torch.int32)
+    def packed(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, layout: PackedLayout) -> Tensor:
+        return self._within(q_TNH, k_TKH, v_TKH, layout.lengths, causal=True)
+
+    def frames(self, q_PNH: Tensor, k_PNH: Tensor, v_PNH: Tensor, layout: PackedLayout) -> Tensor:
+        return self._within(q_PNH, k_PNH, v_PNH, layout.lengths, causal=False)
+
+    def _within(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, lengths: Sequence[int], causal: bool) -> Tensor:
+        ends = torch.tensor([0, *lengths], device=q_TNH.device).cumsum(0, dtype=torch.int32)
         longest = max(lengths)
-        return self._flash_varlen(q_PNH, k_PNH, v_PNH, ends, ends, longest, longest, causal=False)
+        return self._flash_varlen(q_TNH, k_TKH, v_TKH, ends, ends, longest, longest, causal=causal)
 
 
 def make_attention(name: str | None) -> Attention:
@@ -177,14 +190,3 @@ def _group(q_TNH: Tensor, num_kv_heads: int) -> Tensor:
 def _ungroup(x_KRH: Tensor, num_tokens: int) -> Tensor:
     """-> x_TNH; undoes `_group`."""
     return x_KRH.unflatten(1, (num_tokens, -1)).transpose(0, 1).flatten(1, 2)
-
-
-def _runs(lengths: Sequence[int]) -> list[tuple[int, int]]:
-    """[6, 6, 4] -> [(6, 2), (4, 1)]."""
-    runs: list[tuple[int, int]] = []
-    for length in lengths:
-        if runs and runs[-1][0] == length:
-            runs[-1] = (length, runs[-1][1] + 1)
-        else:
-            runs.append((length, 1))
-    return runs

@@ -98,6 +98,8 @@ class TextAttention(nn.Module):
         q_TNH = rotate(self.q_norm(self._heads(self.q_proj(x_TD))), *rotary)
         k_TKH = rotate(self.k_norm(self._heads(self.k_proj(x_TD))), *rotary)
         v_TKH = self._heads(self.v_proj(x_TD))
+        if context.layout is not None:
+            return self.o_proj(self.attention.packed(q_TNH, k_TKH, v_TKH, context.layout).flatten(1))
         out = []
         for segment in context.segments:
             q, k, v = q_TNH[segment.slice], k_TKH[segment.slice], v_TKH[segment.slice]

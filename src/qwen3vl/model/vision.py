@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from qwen3vl.config import VisionConfig
 from qwen3vl.model.attention import Attention, SdpaAttention
+from qwen3vl.model.packed_attention import PackedLayout
 from qwen3vl.model.rope import rotate, vision_rotary
 
 T = TypeVar("T")
@@ -97,7 +98,7 @@ class VisionTower(nn.Module):
         rotary = vision_rotary(geometry.rows_P, geometry.columns_P, self.config.head_dim, self.config.rope_theta)
         deepstack = []
         for i, block in enumerate(self.blocks):
-            x_PV = block(x_PV, rotary, geometry.lengths)
+            x_PV = block(x_PV, rotary, geometry.layout)
             if i in self.config.deepstack_visual_indexes:
                 merger = self.deepstack_merger_list[self.config.deepstack_visual_indexes.index(i)]
                 deepstack.append(merger(x_PV))
@@ -141,7 +142,7 @@ class FrameGeometry:
     columns_P: Tensor
     heights_P: Tensor
     widths_P: Tensor
-    lengths: tuple[int, ...]
+    layout: PackedLayout
 
     @classmethod
     def of(cls, frames: Sequence[Grid], config: VisionConfig, device: torch.device) -> FrameGeometry:
@@ -157,7 +158,8 @@ class FrameGeometry:
             known[height, width] = torch.stack((row, column, torch.full_like(row, height), torch.full_like(row, width)))
         everything = torch.cat([known[frame] for frame in frames], dim=1).to(device)
         rows, columns, heights, widths = everything
-        return cls(rows, columns, heights, widths, tuple(height * width for height, width in frames))
+        layout = PackedLayout.of([height * width for height, width in frames], device, pad=False)
+        return cls(rows, columns, heights, widths, layout)
 
 
 def _two_nearest(index_P: Tensor, size_P: Tensor, side: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -189,8 +191,8 @@ class VisionBlock(nn.Module):
         self.attn = VisionAttention(config)
         self.mlp = VisionMlp(config)
 
-    def forward(self, x_PV: Tensor, rotary: tuple[Tensor, Tensor], lengths: Sequence[int]) -> Tensor:
-        x_PV = x_PV + self.attn(self.norm1(x_PV), rotary, lengths)
+    def forward(self, x_PV: Tensor, rotary: tuple[Tensor, Tensor], layout: PackedLayout) -> Tensor:
+        x_PV = x_PV + self.attn(self.norm1(x_PV), rotary, layout)
         return x_PV + self.mlp(self.norm2(x_PV))
 
 
@@ -204,10 +206,10 @@ class VisionAttention(nn.Module):
         self.proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.attention: Attention = SdpaAttention()
 
-    def forward(self, x_PV: Tensor, rotary: tuple[Tensor, Tensor], lengths: Sequence[int]) -> Tensor:
+    def forward(self, x_PV: Tensor, rotary: tuple[Tensor, Tensor], layout: PackedLayout) -> Tensor:
         q_PNH, k_PNH, v_PNH = self.qkv(x_PV).unflatten(-1, (3, self.num_heads, -1)).unbind(1)
         q_PNH, k_PNH = (rotate(x.float(), *rotary).to(x_PV.dtype) for x in (q_PNH, k_PNH))
-        return self.proj(self.attention.frames(q_PNH, k_PNH, v_PNH, lengths).flatten(1))
+        return self.proj(self.attention.frames(q_PNH, k_PNH, v_PNH, layout).flatten(1))
 
 
 class VisionMlp(nn.Module):
