@@ -124,7 +124,7 @@ def test_group_that_is_full(tmp_path: Path) -> None:
 def test_address_space(tmp_path: Path) -> None:
     page = os.sysconf("SC_PAGE_SIZE")
     files = {
-        "proc/self/limits": "Limit   Soft Limit  Hard Limit  Units\nMax address space   3000000000   unlimited  bytes\n",
+        "proc/self/limits": "Limit   Soft Limit  Hard Limit  Units\nMax address space   3000000000   unlimited bytes\n",
         "proc/self/statm": "100000 1 1 1 0 1 0\n",
     }
     assert available_memory(write(tmp_path, MACHINE | files)).bytes == 3_000_000_000 - 100_000 * page
