@@ -5,6 +5,8 @@ Shape names: T tokens, D hidden size, E experts, K experts per token, I intermed
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,10 +21,13 @@ class Router(nn.Module):
         super().__init__()
         self.num_experts_per_tok = config.num_experts_per_tok
         self.weight = nn.Parameter(torch.empty(config.num_experts, hidden_size))
+        self.watcher: Callable[[Tensor], None] | None = None  # is shown logits_TE, for training's balancing loss
 
     def forward(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
         """-> weights_TK in x's dtype, experts_TK."""
         logits_TE = F.linear(x_TD, self.weight)
+        if self.watcher is not None:
+            self.watcher(logits_TE)
         weights_TK, experts_TK = logits_TE.softmax(-1, dtype=torch.float32).topk(self.num_experts_per_tok, dim=-1)
         weights_TK = weights_TK / weights_TK.sum(-1, keepdim=True)
         return weights_TK.to(logits_TE.dtype), experts_TK
