@@ -16,6 +16,7 @@ Qwen3VLError
 │   ├── CheckpointNotFound               nothing there, or it cannot be downloaded
 │   ├── ConfigError (ValueError)         config.json or a processor file does not describe a Qwen3-VL
 │   └── WeightsError                     missing, unexpected, mis-shaped or damaged tensors
+├── DataError (ValueError)               training data: names the file, the line and what is wrong
 ├── ParseError (ValueError)              the model's answer does not have the form that was asked for
 ├── RenderError                          generated code could not be drawn: no browser, out of time or memory
 └── GenerationError                      the model run itself failed
@@ -89,6 +90,10 @@ class ConfigError(CheckpointError, ValueError):
 
 class WeightsError(CheckpointError):
     """Missing, unexpected, mis-shaped or damaged tensors."""
+
+
+class DataError(Qwen3VLError, ValueError):
+    """Training data that cannot be used; the message names the file, the line and what is wrong with it."""
 
 
 class ParseError(Qwen3VLError, ValueError):

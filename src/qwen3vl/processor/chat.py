@@ -8,9 +8,11 @@ that the template showed everything that it was given.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from qwen3vl.processor.tokenizer import IMAGE_PAD, THINK_END, VIDEO_PAD, Tokeniz
 from qwen3vl.types import Message, Tool
 
 _PADS = {"image": IMAGE_PAD, "video": VIDEO_PAD}
+_TURN_START, _TURN_END = "qwen3vl_turn_start", "qwen3vl_turn_end"  # variables of the marked template
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,17 @@ class Prompt:
         if self.marks is None:
             return tokenizer.encode(self.text, allow_special=True)
         return tokenizer.encode_segments(self.marks.split(self.text, tokenizer.added_tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """A rendered conversation, and the characters (start, end) of `prompt.text` that each message produced.
+
+    A system message that the template writes ahead of the turns produces nothing here.
+    """
+
+    prompt: Prompt
+    spans: tuple[tuple[int, int], ...]
 
 
 class ChatTemplate:
@@ -104,9 +118,72 @@ class ChatTemplate:
         self._check_nothing_lost(dicts, schemas, marks, flags)
         return Prompt(self._run(dicts, schemas, flags), None if control_tokens is None else marks)
 
-    def _run(self, dicts: list[dict[str, Any]], tools: list[Any], flags: Mapping[str, Any]) -> str:
+    def render_turns(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] | None = None,
+        control_tokens: ControlTokens,
+        answer_tokens: ControlTokens,
+    ) -> Turns:
+        """A finished conversation, and what of it each message produced. For training.
+
+        The template's loop over the messages is made to write a mark at the beginning and the end of each round;
+        the marks are characters that stand nowhere else, and are taken out again.
+
+        Args:
+            control_tokens: these are text where users, tools and the system write them ...
+            answer_tokens: ... and these where the assistant does.
+
+        Raises:
+            InvalidMessage: as `render` does.
+            ConfigError: the template has no loop over the messages that writes each of them once.
+        """
+        dicts, schemas = [to_template_dict(message) for message in messages], as_tools(tools)
+        marks = Marks.absent_from(dicts, schemas)
+        turn = Marks.absent_from(dicts, schemas, [marks.start, marks.end, marks.probe])
+        dicts = [
+            (answer_tokens if values["role"] == "assistant" else control_tokens).mark_message(values, marks)
+            for values in dicts
+        ]
+        schemas = control_tokens.mark(schemas, marks)
+        flags = {"add_generation_prompt": False, "add_vision_id": False}
+        self._check_nothing_lost(dicts, schemas, marks, flags)
+        marked = {**flags, _TURN_START: turn.start, _TURN_END: turn.end}
+        text, spans = _take_out(self._run(dicts, schemas, marked, self._marked_template), turn)
+        if len(spans) != len(messages):
+            raise ConfigError(f"the chat template shows {len(messages)} messages as {len(spans)} turns: cannot be used")
+        return Turns(Prompt(text, marks), spans)
+
+    @cached_property
+    def generation_prompt(self) -> str:
+        """What the template writes last when an answer is to come: the beginning of each answer's turn."""
+        dicts = [{"role": "user", "content": "a"}]
+        without = self._run(dicts, [], {"add_generation_prompt": False, "add_vision_id": False})
+        whole = self._run(dicts, [], {"add_generation_prompt": True, "add_vision_id": False})
+        if not whole.startswith(without) or whole == without:
+            raise ConfigError("the chat template has no generation prompt")
+        return whole[len(without) :]
+
+    @cached_property
+    def _marked_template(self) -> jinja2.Template:
+        environment = _environment()
+        tree = environment.parse(self.source)
+        for loop in tree.find_all(nodes.For):
+            if isinstance(loop.iter, nodes.Name) and loop.iter.name == "messages":
+                loop.body.insert(0, nodes.Output([nodes.Name(_TURN_START, "load")]))
+                loop.body.append(nodes.Output([nodes.Name(_TURN_END, "load")]))
+        return environment.from_string(tree)
+
+    def _run(
+        self,
+        dicts: list[dict[str, Any]],
+        tools: list[Any],
+        flags: Mapping[str, Any],
+        template: jinja2.Template | None = None,
+    ) -> str:
         try:
-            return self._template.render(
+            return (template or self._template).render(
                 messages=dicts, tools=tools or None, documents=None, **self._variables, **flags
             )
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
@@ -123,6 +200,17 @@ class ChatTemplate:
         for where in probes.missing_from(text):
             hint = "; put it into the first message" if where.endswith("(system): text") else ""
             raise InvalidMessage(f"{where} would be lost: the checkpoint's chat template leaves it out{hint}")
+
+
+def _take_out(text: str, turn: Marks) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """The text without the marks, and what stood between each pair: "a[bc]d[e]" -> "abcde", ((1, 3), (4, 5))."""
+    kept, spans, length = [], [], 0
+    for i, piece in enumerate(re.split(f"[{turn.start}{turn.end}]", text)):
+        if i % 2:
+            spans.append((length, length + len(piece)))
+        kept.append(piece)
+        length += len(piece)
+    return "".join(kept), tuple(spans)
 
 
 class _Probes:

@@ -93,9 +93,29 @@ class Processor:
             add_vision_id=add_vision_id,
             sanitize_control_tokens=sanitize_control_tokens,
         )
-        media, policy, parts = media or MediaOptions(), policy or MediaPolicy.library(), media_parts(conversation)
+        visuals = self.prepare_media(conversation, media=media, policy=policy, manner=manner)
+        markers = [_markers(part, media or MediaOptions()) for part in media_parts(conversation)]
+        return self.assemble(prompt, visuals, markers)
+
+    def prepare_media(
+        self,
+        messages: Sequence[Message],
+        *,
+        media: MediaOptions | None = None,
+        policy: MediaPolicy | None = None,
+        manner: Manner = "qwen3vl",
+    ) -> list[Visual]:
+        """The pictures and videos of a conversation, in order. Raises InvalidMessage, InvalidParams, MediaError."""
+        media, policy = media or MediaOptions(), policy or MediaPolicy.library()
         prepare = partial(self._prepare, media=media, policy=policy, manner=manner)
-        return self.assemble(prompt, _in_threads(prepare, parts), [_markers(part, media) for part in parts])
+        return _in_threads(prepare, media_parts(messages))
+
+    def footprints(
+        self, messages: Sequence[Message], *, media: MediaOptions | None = None, policy: MediaPolicy | None = None
+    ) -> list[Footprint]:
+        """What the pictures and videos of a conversation take in the prompt, from their headers."""
+        media, policy = media or MediaOptions(), policy or MediaPolicy.library()
+        return [self._footprint(part, media, policy) for part in media_parts(messages)]
 
     def count_tokens(
         self,
@@ -117,8 +137,7 @@ class Processor:
             add_vision_id=add_vision_id,
             sanitize_control_tokens=sanitize_control_tokens,
         )
-        media, policy = media or MediaOptions(), policy or MediaPolicy.library()
-        footprints = [self._footprint(part, media, policy) for part in media_parts(conversation)]
+        footprints = self.footprints(conversation, media=media, policy=policy)
         return len(expand(prompt, footprints, self.tokenizer, self.picture_settings.merge_size)[0])
 
     def render(
