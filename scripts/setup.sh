@@ -28,9 +28,12 @@ if [ "$kind" = dev ]; then
   bash scripts/system_packages.sh || echo "going on: the tests that need these programs will be skipped"
   $pip "torch==2.13.*" # the release that the tests' torchvision belongs to
   $pip -e ".[dev]"
-  # transformers' picture and video processors import torchvision; its own torch pin is not wanted, and
-  # tests/oracle.py imports it without its compiled operators.
+  # transformers' picture and video processors import torchvision, and so does peft. Its own torch pin is not
+  # wanted; where its compiled operators then do not load, tests/torchvision_import.py lets it be imported.
   $pip --no-deps "torchvision==0.28.*"
+  site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  cp tests/torchvision_import.py "$site/_torchvision_import.py"
+  echo "import _torchvision_import" >"$site/_torchvision_import.pth"
   touch "$venv/.dev"
 else
   $pip -e .

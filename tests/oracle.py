@@ -6,29 +6,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
+from tests import torchvision_import
 
 ASSETS = Path(__file__).parent.parent / "src/qwen3vl/assets/qwen3-vl"
 
 
-@cache
 def import_torchvision() -> None:
-    """Import torchvision without its compiled operators, which have no CPU build for this torch.
-
-    Only the names of its fake kernels are skipped; the resizing that the processors use is torch's own.
-    """
-    register_fake = torch.library.register_fake
-
-    def skip_torchvision(op: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(op, str) and op.startswith("torchvision::"):
-            return lambda function: function
-        return register_fake(op, *args, **kwargs)
-
-    torch.library.register_fake = skip_torchvision
-    try:
-        import torchvision  # noqa: F401
-    finally:
-        torch.library.register_fake = register_fake
+    """Import torchvision, also where its compiled operators do not load (see torchvision_import.py)."""
+    torchvision_import.install()
+    import torchvision  # noqa: F401
 
 
 @cache
