@@ -39,7 +39,7 @@ SETTINGS = VisionSettings.from_file(oracle.ASSETS / "preprocessor_config.json")
 
 
 def ours(path: Path, low: int, high: int) -> np.ndarray:
-    return prepare_picture(ImagePart(path, MediaOptions(min_pixels=low, max_pixels=high)), SETTINGS).patches_PC
+    return prepare_picture(ImagePart(path, MediaOptions(min_pixels=low, max_pixels=high)), SETTINGS).patches.read()
 
 
 def utils_and_transformers(path: Path, low: int, high: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from qwen3vl.engine.sequence import Sequence as Conversation
 from qwen3vl.errors import ConfigError, InvalidParams, InvalidRequest, UnsupportedOption
 from qwen3vl.hf_media import refuse_options
 from qwen3vl.hf_processor import AutoProcessor, ModelBatch, read_generation_config
-from qwen3vl.inputs import ModelInputs, Visual, VisualSpan
+from qwen3vl.inputs import ModelInputs, Patches, Visual, VisualSpan
 from qwen3vl.model.attention import ForwardContext
 from qwen3vl.model.checkpoint import load_model, save_model
 from qwen3vl.model.hub import locate
@@ -205,7 +205,7 @@ class _PretrainedModel:
 
     def _encode(self, visual: Visual) -> VisualFeatures:
         t, h, w = visual.grid_thw
-        return self.model.encode_visuals(torch.from_numpy(visual.patches_PC), [(h, w)] * t)
+        return self.model.encode_visuals(torch.from_numpy(visual.patches.read()), [(h, w)] * t)
 
 
 class Qwen3VLForConditionalGeneration(_PretrainedModel):
@@ -298,7 +298,7 @@ def _visuals(kind: Any, patches_PC: Tensor | None, grid_thw: Tensor | None, merg
         part = patches_PC[start : start + t * h * w].float().cpu().numpy()
         size = (0, 0)  # not known here: the tensors are all there is
         receipt = MediaReceipt(kind, "<tensor>", f"{kind} {start}", size, size, (t, h, w), t * h * w // merge**2)
-        yield Visual(kind, part, (t, h, w), receipt)
+        yield Visual(kind, Patches(part), (t, h, w), receipt)
         start += t * h * w
 
 

@@ -234,7 +234,7 @@ def _visual(
         frame_times=tuple(times),
         timestamps=tuple(patch_times(times, settings.temporal_patch_size)),
     )
-    return Visual("video", patchify(padded_FHWC, settings), grid, receipt)
+    return Visual("video", patchify(list(padded_FHWC), settings), grid, receipt)
 
 
 def _kept_size(size: Sequence[int], settings: VisionSettings) -> tuple[int, int]:

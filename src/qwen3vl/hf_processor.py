@@ -251,7 +251,7 @@ class AutoProcessor:
         ):
             own = [visual for visual in visuals if visual.kind == kind]
             if own:
-                batch[values] = torch.from_numpy(np.concatenate([visual.patches_PC for visual in own]))
+                batch[values] = torch.from_numpy(np.concatenate([visual.patches.read() for visual in own]))
                 batch[grids] = torch.tensor([visual.grid_thw for visual in own])
         return batch
 

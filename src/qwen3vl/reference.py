@@ -47,5 +47,5 @@ def encode(model: Qwen3VL, inputs: ModelInputs) -> VisualFeatures | None:
     parts = []
     for visual in inputs.visuals:
         t, h, w = visual.grid_thw
-        parts.append(model.encode_visuals(torch.from_numpy(visual.patches_PC), [(h, w)] * t))
+        parts.append(model.encode_visuals(torch.from_numpy(visual.patches.read()), [(h, w)] * t))
     return VisualFeatures.join(parts) if parts else None

@@ -12,7 +12,7 @@ from qwen3vl.config import ModelConfig
 from qwen3vl.engine.runner import Runner
 from qwen3vl.engine.sequence import Prompt
 from qwen3vl.engine.sequence import Sequence as Conversation
-from qwen3vl.inputs import ModelInputs, Visual
+from qwen3vl.inputs import ModelInputs, Patches, Visual
 from qwen3vl.types import MediaReceipt
 from tests import models
 from tests.models import Shown
@@ -41,7 +41,7 @@ def _visual(shown: Shown, merge_size: int) -> Visual:
     patches = shown.patches_PC.numpy()
     digest = hashlib.sha256(np.ascontiguousarray(patches).tobytes() + repr(shown.grid_thw).encode()).hexdigest()
     receipt = MediaReceipt(shown.kind, "<test>", digest, (0, 0), (0, 0), shown.grid_thw, len(patches) // merge_size**2)
-    return Visual(shown.kind, patches, shown.grid_thw, receipt)
+    return Visual(shown.kind, Patches(patches), shown.grid_thw, receipt)
 
 
 def greedy(runner: Runner, sequence: Conversation, inputs: ModelInputs, num_tokens: int) -> tuple[list[int], int]:

@@ -47,8 +47,8 @@ def oracle_patches(
 def assert_same(visual: Visual, expected: tuple[np.ndarray, tuple]) -> None:
     patches, grid = expected
     assert visual.grid_thw == grid
-    assert visual.patches_PC.dtype == patches.dtype == np.float32
-    assert np.array_equal(visual.patches_PC, patches)
+    assert visual.patches.read().dtype == patches.dtype == np.float32
+    assert np.array_equal(visual.patches.read(), patches)
     assert visual.receipt.num_tokens == grid[1] * grid[2] // 4
 
 
@@ -63,7 +63,7 @@ def test_generated_pictures_give_transformers_patches(
             upright = ImageOps.exif_transpose(picture)
         visual = prepare_picture(ImagePart(path, MediaOptions(min_pixels=low, max_pixels=high)), SETTINGS)
         patches, grid = oracle_patches(upright, low, high)
-        assert (visual.grid_thw, np.array_equal(visual.patches_PC, patches)) == (grid, True), name
+        assert (visual.grid_thw, np.array_equal(visual.patches.read(), patches)) == (grid, True), name
 
 
 def test_the_bounds_change_what_is_compared(pictures: dict[str, Path]) -> None:

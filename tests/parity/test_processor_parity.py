@@ -59,7 +59,7 @@ def test_ids(case: Conversation, edition: str, processors: dict[str, Processor])
     assert processors[edition].count_tokens(case.messages, **options) == ours.num_tokens
     if ours.visuals:
         assert [visual.grid_thw for visual in ours.visuals] == [tuple(row) for row in theirs["image_grid_thw"].tolist()]
-        patches = np.concatenate([visual.patches_PC for visual in ours.visuals])
+        patches = np.concatenate([visual.patches.read() for visual in ours.visuals])
         np.testing.assert_array_equal(patches, theirs["pixel_values"].numpy())
 
 

@@ -83,7 +83,7 @@ def test_markers_of_the_release() -> None:
         ("image", "pixel_values", "image_grid_thw"),
         ("video", "pixel_values_videos", "video_grid_thw"),
     ):
-        batch[patches] = torch.cat([torch.from_numpy(v.patches_PC) for v in by_kind[kind]])
+        batch[patches] = torch.cat([torch.from_numpy(v.patches.read()) for v in by_kind[kind]])
         batch[grid] = torch.tensor([v.grid_thw for v in by_kind[kind]])
     runner = Runner(model, prefill_chunk=100)
     answer, _ = greedy(runner, runner.new_sequence(), inputs, 64)

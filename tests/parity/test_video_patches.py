@@ -48,7 +48,7 @@ def assert_equal(visual: Visual, theirs: tuple[np.ndarray, list[int], list[str]]
     patches, grid, stamps = theirs
     assert list(visual.grid_thw) == grid
     assert [timestamp_text(t) for t in visual.receipt.timestamps] == stamps
-    assert np.array_equal(visual.patches_PC, patches)
+    assert np.array_equal(visual.patches.read(), patches)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def close(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 def test_patch_order_by_the_worked_example() -> None:
     """The example of patchify's docstring: 64 x 96 pixels, row 5 of the patches."""
     frame = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    patches = patchify(frame[None], SETTINGS)
+    patches = patchify(frame[None], SETTINGS).read()
     assert patches.shape == (4 * 6, 3 * 2 * 16 * 16)
     for c, f, y, x in ((0, 0, 0, 0), (2, 1, 15, 15), (1, 0, 3, 9)):
         expected = (np.float32(frame[0 + y, 48 + x, c]) - np.float32(127.5)) / np.float32(127.5)
@@ -56,10 +56,10 @@ def test_patch_order_by_the_worked_example() -> None:
 
 def test_frames_of_a_video_share_rows_in_pairs() -> None:
     frames = np.random.default_rng(1).integers(0, 256, (4, 32, 64, 3), dtype=np.uint8)
-    patches = patchify(frames, SETTINGS).reshape(2, 8, 3, 2, 256)
+    patches = patchify(frames, SETTINGS).read().reshape(2, 8, 3, 2, 256)
     for t in range(2):
         for f in range(2):
-            alone = patchify(frames[2 * t + f][None], SETTINGS).reshape(8, 3, 2, 256)
+            alone = patchify(frames[2 * t + f][None], SETTINGS).read().reshape(8, 3, 2, 256)
             assert np.array_equal(patches[t, :, :, f], alone[:, :, 0])
             assert np.array_equal(alone[:, :, 0], alone[:, :, 1])
 
@@ -67,7 +67,7 @@ def test_frames_of_a_video_share_rows_in_pairs() -> None:
 def test_other_patch_geometry_and_channel_statistics() -> None:
     odd = VisionSettings(6, 3, 2, 1, 10**6, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
     frames = np.random.default_rng(2).integers(0, 256, (3, 24, 36, 3), dtype=np.uint8)
-    patches = patchify(frames, odd).reshape(2, 3, 2, 2, 3, 3, 6, 6)  # by, bx, my, mx, C, T, y, x
+    patches = patchify(frames, odd).read().reshape(2, 3, 2, 2, 3, 3, 6, 6)  # by, bx, my, mx, C, T, y, x
     mean, std = (np.array(v, np.float32) * np.float32(255) for v in (odd.mean, odd.std))
     pixel = frames[2, 12 + 6 + 4, 24 + 5]
     assert patches[1, 2, 1, 0, :, 2, 4, 5].tolist() == ((pixel.astype(np.float32) - mean) / std).tolist()
@@ -273,7 +273,7 @@ def test_receipt(pictures: dict[str, Path]) -> None:
     assert receipt.resized_size == (320, 224)
     assert receipt.grid_thw == visual.grid_thw == (1, 14, 20)
     assert receipt.num_tokens == 70
-    assert visual.patches_PC.shape == (280, 1536)
+    assert visual.patches.values_PC.shape == (280, 1536)
     assert len(receipt.digest) == 64
 
 

@@ -114,10 +114,10 @@ def test_damaged_bytes(originals: list[bytes], seed: int) -> None:
     rng = random.Random(seed)
     data = bytearray(rng.choice(originals))
     for _ in range(rng.randint(1, 8)):
-        place = rng.randrange(len(data) if rng.random() < 0.5 else min(len(data), 200))
+        place = rng.randrange(1 + (len(data) if rng.random() < 0.5 else min(len(data), 200)))
         kind = rng.randrange(4)
         if kind == 0:
-            data[place] = rng.randrange(256)
+            data[place : place + 1] = bytes([rng.randrange(256)])
         elif kind == 1:
             data[place : place + 4] = rng.choice([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff"])
         elif kind == 2:

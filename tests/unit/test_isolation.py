@@ -131,7 +131,7 @@ def test_the_policy_switches_isolation_on(tmp_path: Path) -> None:
     inside, outside = (
         prepare_picture(ImagePart(tmp_path / "a.png"), settings, None, p) for p in (POLICY, MediaPolicy())
     )
-    assert np.array_equal(inside.patches_PC, outside.patches_PC)
+    assert np.array_equal(inside.patches.read(), outside.patches.read())
     assert inside.receipt == outside.receipt
     assert isolation._pool is not None
     for name, path in make_broken(tmp_path).items():

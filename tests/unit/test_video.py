@@ -43,7 +43,7 @@ def prepare(source: object, policy: MediaPolicy | None = None, **options: object
 
 
 def numbers(visual: Visual) -> list[int]:
-    return numbers_in_patches(visual.patches_PC, visual.grid_thw)
+    return numbers_in_patches(visual.patches.read(), visual.grid_thw)
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def test_pixel_bounds_reach_the_frames(folder: Path) -> None:
 
 def test_digest_follows_the_patches(clip: Path) -> None:
     one, again, other = prepare(clip, fps=1), prepare(clip.read_bytes(), fps=1), prepare(clip, fps=1, video_start=1.0)
-    assert np.array_equal(one.patches_PC, again.patches_PC) and one.receipt.digest == again.receipt.digest
+    assert np.array_equal(one.patches.read(), again.patches.read()) and one.receipt.digest == again.receipt.digest
     assert again.receipt.source == "<bytes>"
     assert other.receipt.digest != one.receipt.digest
 
@@ -317,7 +317,7 @@ def test_wrong_keyframes_do_not_spoil_frames(folder: Path) -> None:
     for wanted in ({"num_frames": 5}, {"video_start": 3.5, "video_end": 4.2}, {"video_start": 8.5}):
         visual = prepare(data, **wanted)
         assert numbers(visual) == list(visual.receipt.frame_indices)
-        assert np.array_equal(visual.patches_PC, prepare(path, **wanted).patches_PC)
+        assert np.array_equal(visual.patches.read(), prepare(path, **wanted).patches.read())
 
 
 def test_headers_that_claim_a_billion_frames(clip: Path) -> None:
@@ -349,7 +349,7 @@ def test_isolated_decoding_gives_the_same(folder: Path) -> None:
     policy = replace(MediaPolicy(), isolate=True)
     odd = constant_clip(folder / "isolated.mp4", 5, size=(131, 97))
     here, there = prepare(odd), prepare(odd, policy)
-    assert np.array_equal(here.patches_PC, there.patches_PC) and here.receipt == there.receipt
+    assert np.array_equal(here.patches.read(), there.patches.read()) and here.receipt == there.receipt
     with pytest.raises(MediaDecodeError, match="not a video"):
         prepare(b"rubbish", policy)
 

@@ -104,8 +104,8 @@ class Runner:
         total, done, parts = sum(h * w for h, w in (span.grid_hw for span in spans)), 0, []
         for own in _by_visual(spans):
             area = own[0].grid_hw[0] * own[0].grid_hw[1]
-            patches = prompt.inputs.visuals[own[0].visual].patches_PC
-            patches_PC = torch.from_numpy(patches[own[0].frame * area : (own[-1].frame + 1) * area])
+            patches = prompt.inputs.visuals[own[0].visual].patches
+            patches_PC = torch.from_numpy(patches.read(own[0].frame * area, (own[-1].frame + 1) * area))
 
             def report(part: int, _: int, before: int = done) -> None:
                 if progress is not None:

@@ -133,7 +133,7 @@ def prepare_loaded(picture: LoadedPicture, settings: VisionSettings, bounds: tup
         orientation=picture.orientation,
         notes=picture.notes,
     )
-    return Visual("image", patchify(frames_FHWC, settings), grid, receipt)
+    return Visual("image", patchify(list(frames_FHWC), settings), grid, receipt)
 
 
 # --------------------------------------------------------------------------------------- decoding

@@ -10,15 +10,16 @@ the fetching runs in a worker process.
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from qwen3vl.errors import MediaDecodeError
-from qwen3vl.inputs import Visual
+from qwen3vl.inputs import Patches, Visual
 from qwen3vl.processor.fetch import Media
 from qwen3vl.processor.policy import MediaPolicy
-from qwen3vl.processor.resize import check_ratio, patchify, resize_pixels
+from qwen3vl.processor.resize import check_ratio, cut_frames, empty_patches, resize_pixels
 from qwen3vl.processor.settings import VisionSettings
 from qwen3vl.processor.video_clip import Clip, ShownFrame, open_media, open_source
 from qwen3vl.processor.video_sampling import (
@@ -111,14 +112,20 @@ def choose_frames(clip: Clip, settings: VisionSettings, options: MediaOptions) -
 
 
 def prepare_clip(clip: Clip, settings: VisionSettings, options: MediaOptions) -> Visual:
-    """Decode, resize and cut up the chosen frames of `clip`."""
+    """Decode, resize and cut up the chosen frames of `clip`; one is decoded while the one before is cut up."""
     choice = choose_frames(clip, settings, options)
     packer: _Packer | None = None
-    for frame in clip.frames(choice.indices):
-        if packer is None:
-            check_ratio(frame.pixels.shape[0], frame.pixels.shape[1], clip.name)
-            packer = _Packer(len(choice.indices), frame, settings, options)
-        packer.add(frame)
+    added: Future[None] | None = None
+    with ThreadPoolExecutor(1) as other:
+        for frame in clip.frames(choice.indices):
+            if packer is None:
+                check_ratio(frame.pixels.shape[0], frame.pixels.shape[1], clip.name)
+                packer = _Packer(len(choice.indices), frame, settings, options)
+            if added is not None:
+                added.result()
+            added = other.submit(packer.add, frame)
+    if added is not None:
+        added.result()
     if packer is None:
         raise MediaDecodeError(f"{clip.name}: none of {len(choice.indices)} frames could be decoded")
     return packer.finish(clip, choice)
@@ -131,10 +138,8 @@ class _Packer:
         self.settings, self.first = settings, first
         height, width = first.pixels.shape[:2]
         self.size = resized_frame_size(num_frames, height, width, settings, options)
-        t, h, w = grid_of(num_frames, *self.size, settings)
-        self.rows = h * w
-        values = 3 * settings.temporal_patch_size * settings.patch_size**2
-        self.patches_PC = np.empty((t * self.rows, values), np.float32)
+        groups = grid_of(num_frames, *self.size, settings)[0]
+        self.patches_GPC = empty_patches(groups, (*self.size, 3), settings)
         self.pending: list[np.ndarray] = []
         self.numbers: list[int] = []
         self.notes: dict[str, None] = {}  # a set that keeps its order
@@ -152,7 +157,7 @@ class _Packer:
         self.pending.append(pixels)
         if len(self.pending) == self.settings.temporal_patch_size:
             done = len(self.numbers) // self.settings.temporal_patch_size - 1
-            self.patches_PC[done * self.rows : (done + 1) * self.rows] = patchify(np.stack(self.pending), self.settings)
+            cut_frames(self.pending, self.settings, self.patches_GPC[done])
             self.pending.clear()
 
     def finish(self, clip: Clip, choice: FrameChoice) -> Visual:
@@ -180,7 +185,9 @@ class _Packer:
             duration=clip.end,
             notes=(*clip.notes, *choice.notes, *self._notes(clip, choice, num_decoded), *self.notes),
         )
-        return Visual("video", self.patches_PC[: grid[0] * self.rows], grid, receipt)
+        pixels_GPC = self.patches_GPC[: grid[0]]
+        pixels_PC = pixels_GPC.reshape(-1, pixels_GPC.shape[2])
+        return Visual("video", Patches(pixels_PC, self.settings.mean, self.settings.std), grid, receipt)
 
     def _notes(self, clip: Clip, choice: FrameChoice, num_decoded: int) -> list[str]:
         notes = []

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from PIL.ImageFile import ImageFile
 
 from qwen3vl.errors import InvalidMessage, MediaDecodeError, MediaTooLarge
@@ -121,22 +122,22 @@ class FileClip:
         self.file.container.close()
 
     def frames(self, wanted: Sequence[int]) -> Iterator[ShownFrame]:
-        matrix = None
+        matrix, converter = None, VideoReformatter()  # one for the file: a new one prepares its tables again
         for number, frame in self.file.decode(self.index, wanted):
             # Once for the file: frame.side_data and its frame refer to each other, so every frame asked
             # for it would stay in memory until the garbage collector comes.
             matrix = display_matrix(frame) if matrix is None else matrix
-            pixels, over_white = rgb_pixels(frame)
+            pixels, over_white = rgb_pixels(frame, converter)
             upright, rotation, turned = upright_pixels(pixels, matrix)
             notes = tuple(note for note in (over_white, turned) if note)
             yield ShownFrame(number, upright, (frame.width, frame.height), rotation, notes)
 
 
-def rgb_pixels(frame: VideoFrame) -> tuple[np.ndarray, str | None]:
+def rgb_pixels(frame: VideoFrame, converter: VideoReformatter) -> tuple[np.ndarray, str | None]:
     """uint8 (H, W, 3) as PyAV converts it, transparency laid over white, and a note if there was any."""
     if not any(component.is_alpha for component in frame.format.components):
-        return frame.to_ndarray(format="rgb24"), None
-    rgba = frame.to_ndarray(format="rgba")
+        return converter.reformat(frame, format="rgb24", threads=1).to_ndarray(), None
+    rgba = converter.reformat(frame, format="rgba", threads=1).to_ndarray()
     if rgba[..., 3].min() == 255:
         return np.ascontiguousarray(rgba[..., :3]), None
     alpha = rgba[..., 3:].astype(np.uint16)

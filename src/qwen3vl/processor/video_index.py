@@ -134,7 +134,7 @@ def _arrange(packets: _Packets, stream: VideoStream, format_name: str, notes: tu
     time_base = float(stream.time_base or 1)
     # AVI stores decoding order only: with reordering its "pts" are not those of the frames.
     reordered_avi = format_name == "avi" and bool(stream.codec_context.has_b_frames)
-    by_pts = not reordered_avi and bool((pts[shown] != _MISSING).all()) and len(np.unique(pts[shown])) == len(shown)
+    by_pts = not reordered_avi and bool((pts[shown] != _MISSING).all()) and bool(np.diff(np.sort(pts[shown])).all())
     if by_pts:
         order = shown[np.argsort(pts[shown], kind="stable")]
         ticks = pts[order]
