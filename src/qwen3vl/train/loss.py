@@ -1,0 +1,72 @@
+"""The loss of a packed batch: cross entropy of each learnt token, given all before it in its conversation.
+
+Shape names: T tokens, R tokens to be learnt, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from qwen3vl.model.attention import ForwardContext
+from qwen3vl.model.qwen3vl import Qwen3VL
+from qwen3vl.train.packing import TrainBatch
+
+LOGITS_AT_ONCE = 1 << 25  # 128 MB in float32: 220 rows of the official vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Of one batch.
+
+    Attributes:
+        total: the sum over its `num_labels` learnt tokens, in float32. What is minimised is the mean over all
+            learnt tokens of a step, however they are spread over batches and processes.
+        num_labels: how many those are.
+    """
+
+    total: Tensor
+    num_labels: int
+
+
+def batch_loss(model: Qwen3VL, batch: TrainBatch) -> Loss:
+    """One forward pass. The head runs only where a token is learnt."""
+    hidden_TD = hidden_states(model, batch)
+    return Loss(cross_entropy_sum(model.lm_head, hidden_TD[batch.rows_R], batch.targets_R), batch.num_labels)
+
+
+def hidden_states(model: Qwen3VL, batch: TrainBatch) -> Tensor:
+    """-> hidden_TD behind the last norm."""
+    features = None if batch.patches_PC is None else model.encode_visuals(batch.patches_PC, batch.frames)
+    embedded = model.embed(batch.input_ids_T, features)
+    hidden: Tensor = model.language_model(embedded, batch.positions_3T, ForwardContext.pack(batch.lengths))
+    return hidden
+
+
+def cross_entropy_sum(
+    head: nn.Module, hidden_RD: Tensor, targets_R: Tensor, logits_at_once: int = LOGITS_AT_ONCE
+) -> Tensor:
+    """Sum over R of -log softmax(head(hidden))[target], in float32.
+
+    Never holds more than `logits_at_once` logits: a longer batch goes through the head in pieces, whose logits
+    are computed again in the backward pass. (8192 tokens x 151,936 in float32 would be 5 GB, three times over.)
+    """
+    rows = max(1, logits_at_once // _vocabulary(head))
+    if len(hidden_RD) <= rows:
+        return _piece(head, hidden_RD, targets_R)
+    total = hidden_RD.new_zeros((), dtype=torch.float32)
+    for hidden, targets in zip(hidden_RD.split(rows), targets_R.split(rows), strict=True):
+        total = total + checkpoint(_piece, head, hidden, targets, use_reentrant=False)
+    return total
+
+
+def _piece(head: nn.Module, hidden_RD: Tensor, targets_R: Tensor) -> Tensor:
+    return F.cross_entropy(head(hidden_RD).float(), targets_R, reduction="sum")
+
+
+def _vocabulary(head: nn.Module) -> int:
+    return int(head.out_features)  # type: ignore[arg-type]
