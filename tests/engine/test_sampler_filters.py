@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from transformers.generation import logits_process as hf
 
 from qwen3vl.engine import filters
 from qwen3vl.types import SamplingParams
+from tests.engine.sampling import drawn_from
 
 KINDS = ("normal", "bf16", "tied", "masked", "extreme", "flat", "peaked")
 NO_IDS = torch.zeros(1, 0, dtype=torch.long)
@@ -137,12 +139,19 @@ sampling = st.builds(
 )
 
 
+def candidates(scores_V: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
+    """What the engine's sampler draws from, of scores that have their temperature applied."""
+    plain = replace(params, temperature=1.0)
+    ids_K = torch.from_numpy(drawn_from(scores_V, plain)[0])
+    return ids_K, scores_V[ids_K]
+
+
 def assert_warps_like_transformers(logits_BV: Tensor, params: SamplingParams) -> None:
-    """`warp` keeps transformers' tokens always; `candidates` except in close calls, and then the same of a tie."""
+    """`warp` keeps transformers' tokens always; the engine except in close calls, and then the same of a tie."""
     expected = hf_warpers(params)(NO_IDS, logits_BV)
     assert_same(filters.warp(logits_BV, params), expected)
     for scores_V, expected_V in zip(logits_BV / params.temperature, expected, strict=True):
-        ids_K, scores_K = filters.candidates(scores_V, params)
+        ids_K, scores_K = candidates(scores_V, params)
         ours, theirs = ids_K[scores_K > -math.inf], expected_V.isfinite().nonzero()[:, 0]
         if (params.top_k is params.min_p is None and params.top_p == 1) or filters._likely_enough(scores_V, params)[1]:
             assert ours.tolist() == theirs.tolist()
@@ -178,16 +187,16 @@ def test_top_p_may_reach_beyond_the_prefix() -> None:
     logits_BV = make_logits("normal", 1, 4 * filters.PREFIX, 2) * 0.05
     params = SamplingParams(temperature=1.0, top_p=0.9)
     assert_warps_like_transformers(logits_BV, params)
-    assert len(filters.candidates(logits_BV[0], params)[0]) > 3 * filters.PREFIX
+    assert len(candidates(logits_BV[0], params)[0]) > 3 * filters.PREFIX
 
 
 def test_of_tied_tokens_the_lowest_ids_stay() -> None:
     params = SamplingParams(temperature=1.0, top_p=0.45)
-    assert filters.candidates(torch.zeros(2000), params)[0].tolist() == list(range(900))
-    assert filters.candidates(torch.zeros(10), params)[0].tolist() == list(range(5))
+    assert candidates(torch.zeros(2000), params)[0].tolist() == list(range(900))
+    assert candidates(torch.zeros(10), params)[0].tolist() == list(range(5))
 
 
 def test_top_p_counts_what_lies_above() -> None:
     scores_V = torch.tensor([0.2, 0.5, 0.3]).log()
-    ids_K, _ = filters.candidates(scores_V, SamplingParams(temperature=1.0, top_p=0.7))
+    ids_K, _ = candidates(scores_V, SamplingParams(temperature=1.0, top_p=0.7))
     assert ids_K.tolist() == [1, 2]

@@ -3,9 +3,10 @@
 Each function takes float32 [B, V] and returns new scores [B, V] with transformers' semantics
 (generation/logits_process.py) or OpenAI's, where transformers has none. A setting is one number for
 the whole batch or a tensor [B] with one per row, where a row that wants none has the neutral value.
-Presence, frequency and bias are sums that the sampler keeps ready (see SequenceSampler).
+The engine's sampler does the same to a whole batch without sorting it (candidates.py); these are what
+hf.generate runs, and what tests compare the engine with.
 
-    penalise: repetition -> presence, frequency, bias -> min_tokens        (greedy takes the argmax here)
+    penalise: repetition -> (presence, frequency, bias) -> min_tokens      (greedy takes the argmax here)
     warp:     temperature -> top_k -> top_p -> min_p                       (sampling only)
 
 B rows, V vocabulary, K tokens that are still candidates.
@@ -103,22 +104,6 @@ def _warp_in_full(scores_BV: Tensor, params: SamplingParams) -> Tensor:
     if params.min_p is not None:
         scores_BV = filter_min_p(scores_BV, params.min_p)
     return scores_BV
-
-
-def candidates(scores_V: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
-    """The tokens of one row that top_k, top_p and min_p leave, in ascending id, and their scores.
-
-    `scores_V` has its temperature applied. The same tokens as in `warp`, save where that hangs on the
-    instability of a sort or the last bits of a sum: here sums are exact and the lowest ids of a tie
-    stay, on every device.
-    """
-    if params.top_k is None and params.top_p == 1:
-        if not params.min_p:
-            return torch.arange(len(scores_V), device=scores_V.device), scores_V
-        ids_K = filter_min_p(scores_V[None], params.min_p)[0].isfinite().nonzero()[:, 0]
-    else:
-        ids_K = _likely_enough(scores_V, params)[0]
-    return ids_K, scores_V[ids_K]
 
 
 def _likely_enough(scores_V: Tensor, params: SamplingParams) -> tuple[Tensor, bool]:

@@ -1,11 +1,17 @@
-"""Which token comes next: one sequence's settings, history and random numbers.
+"""Which token comes next: each sequence's settings, history and random numbers.
 
-    SequenceSampler.sample(logits_V) -> SampledToken        the engine's way: a stream of its own per sequence
+    BatchSampler.sample(logits_BV, samplers) -> tokens      the engine's way: one pass over the logits of a batch
+    SequenceSampler                                         what is a sequence's own: counts, and a stream of numbers
     draw_like_transformers(logits_BV, params) -> ids_B      hf.generate's way: the global torch generator
+
+    logits_BV -> penalties, biases, bans (few tokens of each row) -> best token of each row      greedy ends here
+              -> candidates of each row (candidates.py) -> temperature, top_k, top_p, min_p -> draw
 
 The order of penalties and filters is that of filters.py. A sequence draws one number in [0, 1) for each
 token, from a CPU generator of its own, and inverts the cumulative distribution over the remaining tokens
-in ascending id: its tokens depend neither on the device nor on what else is in the batch.
+in ascending id. Its tokens do not depend on what else is in the batch, to the last bit.
+
+B rows, V vocabulary, K candidates, N tokens that have a number of their own.
 """
 
 from __future__ import annotations
@@ -14,25 +20,33 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from qwen3vl.engine import filters
+from qwen3vl.engine.candidates import Blocks, floor_of, narrow
 from qwen3vl.errors import GenerationError, InvalidParams
 from qwen3vl.settings import SamplingParams
 from qwen3vl.types import TokenLogprob
 
+_COLDEST = 1e-8  # temperatures below this would overflow; the most likely token is certain long before
+
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """One generated token; `logprob` and `top` (most likely first) only where they were asked for."""
+    """One generated token; `logprob` and `top` (most likely first) only where they were asked for.
+
+    `error` instead of a token (token_id -1) where no token can be chosen: NaN, +inf, or nothing possible.
+    """
 
     token_id: int
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+    error: GenerationError | None = None
 
     def as_logprob(self) -> TokenLogprob:
         assert self.logprob is not None, "logprobs were not asked for"
@@ -40,7 +54,7 @@ class SampledToken:
 
 
 class SequenceSampler:
-    """Chooses the tokens of one sequence (one of the `n` answers of a request).
+    """The sampling state of one sequence (one of the `n` answers of a request).
 
     Args:
         params: the request's settings.
@@ -49,7 +63,6 @@ class SequenceSampler:
         stop_ids: the checkpoint's end tokens; with `params.stop_token_ids` they are impossible
             before `params.min_tokens`.
         choice: index of the answer among `n`; each has random numbers of its own.
-        device: where the logits are.
 
     Attributes:
         seed: the seed in use; drawn afresh where the request names none.
@@ -61,12 +74,11 @@ class SequenceSampler:
     def __init__(
         self,
         params: SamplingParams,
-        prompt_ids: Sequence[int] | Tensor,
+        prompt_ids: Sequence[int] | np.ndarray,
         vocab_size: int,
         *,
         stop_ids: Collection[int] = (),
         choice: int = 0,
-        device: torch.device | str = "cpu",
     ) -> None:
         _check_ids("logit_bias", params.logit_bias, vocab_size)
         _check_ids("stop_token_ids", params.stop_token_ids, vocab_size)
@@ -75,66 +87,214 @@ class SequenceSampler:
         self.params = params
         self.num_generated = 0
         self.seed = params.seed if params.seed is not None else int.from_bytes(os.urandom(4))
-        self._generator = choice_generator(self.seed, choice)
-        self._vocab_size = vocab_size
-        stops = sorted({*stop_ids, *params.stop_token_ids})
-        self._stops = torch.tensor(stops, dtype=torch.long, device=device)
-        self._seen_V = _seen(prompt_ids, vocab_size, device) if params.repetition_penalty != 1 else None
+        self.generator = choice_generator(self.seed, choice)
+        self.vocab_size = vocab_size
+        self._stops = np.array(sorted({*stop_ids, *params.stop_token_ids}), dtype=np.int64)
+        self._forbidden = np.empty(0, dtype=np.int64)
         self._counts: Counter[int] = Counter()
-        self._offsets_V = _biases(params, vocab_size, device)
+        ids = np.unique(np.asarray(prompt_ids if params.repetition_penalty != 1 else (), dtype=np.int64))
+        assert len(ids) == 0 or 0 <= ids[0] <= ids[-1] < vocab_size, (ids, vocab_size)
+        self._prompt_ids = frozenset(ids.tolist())
+        self.repetition = TokenNumbers(dict.fromkeys(self._prompt_ids, params.repetition_penalty))
+        self.offsets = TokenNumbers(params.logit_bias)
+
+    @property
+    def impossible(self) -> np.ndarray:
+        """Tokens that must not come next."""
+        early = self.num_generated < self.params.min_tokens
+        return np.concatenate([self._stops, self._forbidden]) if early else self._forbidden
 
     def sample(self, logits_V: Tensor, forced: int | None = None) -> SampledToken:
-        """Choose the next token from raw logits [V] of any float dtype, and remember it.
+        """The next token alone; see BatchSampler.sample. Raises GenerationError where no token can be chosen."""
+        (token,) = BatchSampler().sample(logits_V[None], [self], [forced])
+        if token.error is not None:
+            raise token.error
+        return token
 
-        A `forced` token (see output.ThinkingBudget) is taken as it is, and counted like a chosen one.
-
-        Raises:
-            GenerationError: the logits hold NaN, +inf, or nothing that is possible.
-        """
-        assert logits_V.shape == (self._vocab_size,), (logits_V.shape, self._vocab_size)
-        logits_V = logits_V.float()
-        token_id = self._choose(self._penalise(logits_V)) if forced is None else forced
-        self._record(token_id)
-        return self._report(logits_V, token_id)
-
-    def _penalise(self, logits_V: Tensor) -> Tensor:
-        scores_BV = logits_V[None]
-        if self._seen_V is not None:
-            scores_BV = filters.penalise_repetition(scores_BV, self._seen_V[None], self.params.repetition_penalty)
-        if self._offsets_V is not None:
-            scores_BV = scores_BV + self._offsets_V
-        if self.num_generated < self.params.min_tokens and len(self._stops):
-            scores_BV = filters.suppress(scores_BV, self._stops)
-        return scores_BV[0]
-
-    def _choose(self, scores_V: Tensor) -> int:
-        best, best_id = scores_V.max(dim=0)
-        if not math.isfinite(best.item()):  # max propagates NaN
-            raise GenerationError(f"the highest of {len(scores_V)} logits is {best.item()}: no token can be chosen")
-        if self.params.greedy:
-            return int(best_id)
-        ids_K, scores_K = filters.candidates(scores_V / self.params.temperature, self.params)
-        return int(ids_K[_draw(scores_K, self._generator)])
-
-    def _record(self, token_id: int) -> None:
-        """Keep the offsets at bias - count * frequency - (count > 0) * presence: OpenAI's rule, without O(T) work."""
+    def record(self, token_id: int) -> None:
+        """Count a token that was generated, chosen or forced."""
         self.num_generated += 1
-        if self._seen_V is not None:
-            self._seen_V[token_id] = True
-        if self._offsets_V is not None:
-            params = self.params
-            self._counts[token_id] += 1
-            bias = params.logit_bias.get(token_id, 0.0)
-            penalty = self._counts[token_id] * params.frequency_penalty + params.presence_penalty
-            self._offsets_V[token_id] = bias - penalty
+        self._forbidden = self._forbidden[:0]
+        self._count(token_id, 1)
 
-    def _report(self, logits_V: Tensor, token_id: int) -> SampledToken:
-        if not self.params.logprobs:
-            return SampledToken(token_id)
-        logprobs_V = logits_V.log_softmax(dim=-1)
-        top = logprobs_V.topk(self.params.top_logprobs)
-        pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
-        return SampledToken(token_id, logprobs_V[token_id].item(), tuple(pairs))
+    def rewind(self, token_ids: Sequence[int], forbidden: Collection[int]) -> None:
+        """Take back the last tokens; in the place of the first of them `forbidden` must not come. Numbers that
+        were drawn stay drawn."""
+        self.num_generated -= len(token_ids)
+        assert self.num_generated >= 0, (self.num_generated, len(token_ids))
+        self._forbidden = np.array(sorted(forbidden), dtype=np.int64)
+        for token_id in token_ids:
+            self._count(token_id, -1)
+
+    def _count(self, token_id: int, by: int) -> None:
+        """Keep the offsets at bias - count * frequency - (count > 0) * presence: OpenAI's rule, without O(T) work."""
+        params = self.params
+        self._counts[token_id] += by
+        count = self._counts[token_id]
+        if params.repetition_penalty != 1:
+            seen = count > 0 or token_id in self._prompt_ids
+            self.repetition[token_id] = params.repetition_penalty if seen else 1.0
+        if params.presence_penalty or params.frequency_penalty:
+            penalty = count * params.frequency_penalty + (params.presence_penalty if count else 0.0)
+            self.offsets[token_id] = params.logit_bias.get(token_id, 0.0) - penalty
+
+
+class TokenNumbers:
+    """A number for some tokens, as arrays `ids_N` (each id once) and `values_N` (float32)."""
+
+    def __init__(self, values: Mapping[int, float]) -> None:
+        self._slots = {token_id: slot for slot, token_id in enumerate(values)}
+        self._ids = np.array(list(values), dtype=np.int64)
+        self._values = np.array(list(values.values()), dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    @property
+    def ids_N(self) -> np.ndarray:  # noqa: N802
+        return self._ids[: len(self)]
+
+    @property
+    def values_N(self) -> np.ndarray:  # noqa: N802
+        return self._values[: len(self)]
+
+    def __setitem__(self, token_id: int, value: float) -> None:
+        slot = self._slots.setdefault(token_id, len(self))
+        if slot == len(self._ids):
+            self._ids = np.resize(self._ids, 2 * slot + 64)
+            self._values = np.resize(self._values, 2 * slot + 64)
+        self._ids[slot], self._values[slot] = token_id, value
+
+
+class BatchSampler:
+    """Chooses the next token of every sequence of a batch; keeps nothing itself."""
+
+    def sample(
+        self,
+        logits_BV: Tensor,
+        samplers: Sequence[SequenceSampler],
+        forced: Sequence[int | None] | None = None,
+    ) -> list[SampledToken]:
+        """One token for each row of raw logits [B, V] of any float dtype, recorded in the row's sampler.
+
+        A `forced` token (see output.ThinkingBudget) is taken as it is, and counted like a chosen one. A row
+        that no token can be chosen for gets an `error` and is not recorded; the other rows do not notice.
+        """
+        forced = forced or [None] * len(samplers)
+        assert len(logits_BV) == len(samplers) == len(forced), (len(logits_BV), len(samplers), len(forced))
+        assert all(s.vocab_size == logits_BV.shape[1] for s in samplers), logits_BV.shape
+        logits_BV = logits_BV.float()
+        chosen = _choose(_edited(logits_BV, samplers), samplers, forced)
+        for sampler, token in zip(samplers, chosen, strict=True):
+            if token.error is None:
+                sampler.record(token.token_id)
+        return _with_logprobs(chosen, logits_BV, samplers)
+
+
+def _edited(logits_BV: Tensor, samplers: Sequence[SequenceSampler]) -> Tensor:
+    """Scores: the logits with penalties and biases, and -inf for what is impossible. Touches few tokens."""
+    V = logits_BV.shape[1]
+    repetition = _flat([s.repetition for s in samplers], V, logits_BV.device)
+    offsets = _flat([s.offsets for s in samplers], V, logits_BV.device)
+    impossible_N = np.concatenate([s.impossible + row * V for row, s in enumerate(samplers)])
+    if repetition is None and offsets is None and not len(impossible_N):
+        return logits_BV
+    scores_N = logits_BV.flatten().clone()
+    if repetition is not None:
+        at_N, penalty_N = repetition
+        old_N = scores_N[at_N]
+        scores_N[at_N] = torch.where(old_N < 0, old_N * penalty_N, old_N / penalty_N)
+    if offsets is not None:
+        at_N, offset_N = offsets
+        scores_N[at_N] += offset_N
+    scores_N[torch.from_numpy(impossible_N).to(scores_N.device)] = -math.inf
+    return scores_N.view_as(logits_BV)
+
+
+def _flat(numbers: Sequence[TokenNumbers], vocab_size: int, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """Of all rows together: places in the flattened scores, and the numbers; None where there are none."""
+    if not any(map(len, numbers)):
+        return None
+    at_N = np.concatenate([own.ids_N + row * vocab_size for row, own in enumerate(numbers)])
+    values_N = np.concatenate([own.values_N for own in numbers])
+    return torch.from_numpy(at_N).to(device), torch.from_numpy(values_N).to(device)
+
+
+def _choose(scores_BV: Tensor, samplers: Sequence[SequenceSampler], forced: Sequence[int | None]) -> list[SampledToken]:
+    blocks = Blocks(scores_BV)
+    best_B, best_ids_B = blocks.best()
+    chosen, drawing = [], []
+    for row, (sampler, token_id, best) in enumerate(zip(samplers, forced, best_B, strict=True)):
+        if token_id is None and not math.isfinite(best):
+            message = f"the highest of {scores_BV.shape[1]} logits is {best}: no token can be chosen"
+            chosen.append(SampledToken(-1, error=GenerationError(message)))
+            continue
+        chosen.append(SampledToken(best_ids_B[row] if token_id is None else token_id))
+        if token_id is None and sampler.params.temperature > _COLDEST:
+            drawing.append(row)
+    for row, token_id in zip(drawing, _draw(blocks, scores_BV, samplers, best_B, drawing), strict=True):
+        chosen[row] = SampledToken(token_id)
+    return chosen
+
+
+def _draw(
+    blocks: Blocks, scores_BV: Tensor, samplers: Sequence[SequenceSampler], best_B: Sequence[float], rows: list[int]
+) -> list[int]:
+    """A token for each of `rows`."""
+    settings = {row: samplers[row].params for row in rows}
+    tokens = {
+        row: _draw_from_all(scores_BV[row], samplers[row], best_B[row])
+        for row, p in settings.items()
+        if p.top_k is None and p.top_p == 1 and not p.min_p
+    }
+    filtered = [row for row in rows if row not in tokens]
+    if filtered:
+        V, whole = scores_BV.shape[1], [r for r in filtered if settings[r].top_k is None and settings[r].top_p < 1]
+        totals = {row: _weights(scores_BV[row], settings[row], best_B[row]).sum().item() for row in whole}
+        kths = blocks.floors(filtered, [settings[row].top_k or 1 for row in filtered])
+        floors = [
+            floor_of(settings[row], best_B[row], kth, totals.get(row, 1.0), V)
+            for row, kth in zip(filtered, kths, strict=True)
+        ]
+        for row, found in zip(filtered, blocks.at_least(filtered, floors), strict=True):
+            ids_K, weights_K = narrow(found, settings[row], totals.get(row))
+            tokens[row] = int(ids_K[index_at(weights_K.cumsum(), _uniform(samplers[row]))])
+    return [tokens[row] for row in rows]
+
+
+def _draw_from_all(scores_V: Tensor, sampler: SequenceSampler, best: float) -> int:
+    weights_V = _weights(scores_V, sampler.params, best).cpu()
+    return index_at(weights_V.cumsum(dim=-1, dtype=torch.float64).numpy(), _uniform(sampler))
+
+
+def _weights(scores_V: Tensor, params: SamplingParams, best: float) -> Tensor:
+    """Probabilities at the temperature, relative to the best token's. For one row: see candidates.py."""
+    return ((scores_V - best) / params.temperature).exp()
+
+
+def _uniform(sampler: SequenceSampler) -> float:
+    return torch.rand((), generator=sampler.generator, dtype=torch.float64).item()
+
+
+def _with_logprobs(
+    chosen: list[SampledToken], logits_BV: Tensor, samplers: Sequence[SequenceSampler]
+) -> list[SampledToken]:
+    """Log-softmax of the raw logits, where it was asked for."""
+    asked = [row for row, s in enumerate(samplers) if s.params.logprobs and chosen[row].error is None]
+    if not asked:
+        return chosen
+    logprobs_RV = logits_BV[asked].log_softmax(dim=-1)
+    ids = torch.tensor([chosen[row].token_id for row in asked], device=logits_BV.device)
+    own = logprobs_RV.gather(1, ids[:, None])[:, 0].tolist()
+    ks = [samplers[row].params.top_logprobs for row in asked]
+    blocks, places = Blocks(logprobs_RV), list(range(len(asked)))
+    floors = blocks.floors(places, [max(k, 1) for k in ks])
+    chosen = list(chosen)
+    for row, k, logprob, found in zip(asked, ks, own, blocks.at_least(places, floors), strict=True):
+        order = np.argsort(-found.scores_K, kind="stable")[:k]
+        top = zip(found.ids_K[order].tolist(), found.scores_K[order].tolist(), strict=True)
+        chosen[row] = SampledToken(chosen[row].token_id, logprob, tuple(top))
+    return chosen
 
 
 def choice_generator(seed: int, choice: int) -> torch.Generator:
@@ -179,38 +339,15 @@ def draw_like_transformers(
     return torch.multinomial(probs_BV, num_samples=1).squeeze(1)
 
 
-def _draw(scores_K: Tensor, generator: torch.Generator) -> int:
-    """Index of one candidate, drawn with the probability softmax(scores_K)."""
-    weights_K = (scores_K - scores_K.max()).exp().cpu()
-    u = torch.rand((), generator=generator, dtype=torch.float64).item()
-    return index_at(weights_K.cumsum(dim=-1, dtype=torch.float64), u)
-
-
-def index_at(cumulative_K: Tensor, u: float) -> int:
+def index_at(cumulative_K: np.ndarray, u: float) -> int:
     """First index whose cumulative weight lies above u * total, for u in [0, 1).
 
     Weights 0.0, 0.25, 0.0, 0.75 add up to 0, 0.25, 0.25, 1: u = 0 gives index 1 and u = 0.25 gives
     index 3. A weight of zero never wins.
     """
-    total = cumulative_K[-1].item()
+    total = float(cumulative_K[-1])
     target = min(u * total, math.nextafter(total, 0))  # u * total can round up to total
-    return int(torch.searchsorted(cumulative_K, target, right=True))
-
-
-def _seen(token_ids: Sequence[int] | Tensor, vocab_size: int, device: torch.device | str) -> Tensor:
-    ids = torch.as_tensor(token_ids, dtype=torch.long, device=device)
-    assert ids.numel() == 0 or 0 <= int(ids.min()) <= int(ids.max()) < vocab_size, (ids, vocab_size)
-    return torch.zeros(vocab_size, dtype=torch.bool, device=device).index_fill(0, ids, True)
-
-
-def _biases(params: SamplingParams, vocab_size: int, device: torch.device | str) -> Tensor | None:
-    """What is added to the logits before any token is generated; None where nothing ever is."""
-    if not (params.logit_bias or params.presence_penalty or params.frequency_penalty):
-        return None
-    offsets_V = torch.zeros(vocab_size, device=device)
-    for token_id, bias in params.logit_bias.items():
-        offsets_V[token_id] = bias
-    return offsets_V
+    return int(np.searchsorted(cumulative_K, target, side="right"))
 
 
 def _check_ids(name: str, token_ids: Collection[int], vocab_size: int) -> None:

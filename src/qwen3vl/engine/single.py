@@ -156,8 +156,8 @@ class SingleEngine:
     ) -> Iterator[Delta]:
         tokenizer = self.processor.tokenizer
         stops = () if work.params.ignore_eos else tokenizer.eos_token_ids
-        ids, device = work.prompt.inputs.input_ids_T.tolist(), logits_V.device
-        sampler = SequenceSampler(work.params, ids, len(logits_V), stop_ids=stops, choice=index, device=device)
+        ids = work.prompt.inputs.input_ids_T.tolist()
+        sampler = SequenceSampler(work.params, ids, len(logits_V), stop_ids=stops, choice=index)
         budget = self._thinking_budget(work)
         while True:
             token = sampler.sample(logits_V, forced=budget.next_forced() if budget is not None else None)
