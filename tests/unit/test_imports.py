@@ -31,6 +31,7 @@ NEIGHBOURS = {
     ("model", "kernels"),
     ("engine", "kernels"),
     ("train", "tasks"),
+    ("train", "agent"),  # its prompts and actions
     ("agent", "tasks"),
     ("reference", "engine"),
     ("remote", "turns"),
