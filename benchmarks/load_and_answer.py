@@ -52,7 +52,7 @@ def peak_bytes() -> int:
 def run_ours(folder: Path, dtype: torch.dtype, new_tokens: int) -> dict[str, Any]:
     from qwen3vl.inputs import VisualSpan
     from qwen3vl.model.attention import ForwardContext
-    from qwen3vl.model.cache import KVCache
+    from qwen3vl.model.cache import BlockTable
     from qwen3vl.model.checkpoint import load_model
     from qwen3vl.model.positions import mrope_positions
 
@@ -63,15 +63,15 @@ def run_ours(folder: Path, dtype: torch.dtype, new_tokens: int) -> dict[str, Any
     positions, following = mrope_positions(
         len(ids), [VisualSpan(11, grid, 0, 0)], model.config.vision.spatial_merge_size
     )
-    cache = KVCache(model.config.text.num_hidden_layers)
-    cache.reserve(len(ids) + new_tokens)
+    num_blocks = (len(ids) + new_tokens) // 16 + 1
+    cache, table = model.new_cache(num_blocks), BlockTable(16, range(num_blocks))
     began = time.perf_counter()
-    features, context = model.encode_visuals(patches, [grid]), ForwardContext.pack([len(ids)], [cache])
+    features, context = model.encode_visuals(patches, [grid]), ForwardContext.paged(cache, [(table, 0, len(ids))])
     logits = model(ids, torch.from_numpy(positions), context, features, logits_at=torch.tensor([len(ids) - 1]))
     tokens = [logits[-1].argmax()]
     first = time.perf_counter()
-    context = ForwardContext.pack([1], [cache])
     for step in range(new_tokens - 1):
+        context = ForwardContext.paged(cache, [(table, len(ids) + step, 1)])
         logits = model(tokens[-1][None], torch.full((3, 1), following + step), context)
         tokens.append(logits[-1].argmax())
     return report(start, loaded, began, first, [int(token) for token in tokens])

@@ -23,7 +23,7 @@ from torch import Tensor
 from qwen3vl.config import ModelConfig
 from qwen3vl.inputs import VisualSpan
 from qwen3vl.model.attention import ForwardContext
-from qwen3vl.model.cache import KVCache
+from qwen3vl.model.cache import BlockTable, PagedKVCache
 from qwen3vl.model.checkpoint import load_model
 from qwen3vl.model.editions import edition
 from qwen3vl.model.positions import mrope_positions
@@ -212,18 +212,40 @@ def encode(model: Qwen3VL, prompts: Sequence[Prompt]) -> VisualFeatures | None:
     return model.encode_visuals(patches, [frame for prompt in with_visuals for frame in prompt.frames])
 
 
+@dataclass
+class Cached:
+    """Sequences in one cache, each with room for `room` tokens; `lengths` of them are there."""
+
+    cache: PagedKVCache
+    tables: list[BlockTable]
+    lengths: list[int]
+
+    @classmethod
+    def of(cls, model: Qwen3VL, count: int, room: int, block_size: int = 16) -> Cached:
+        """The blocks of the sequences lie between each other's, so that none is one run."""
+        blocks = -(-room // block_size)
+        tables = [BlockTable(block_size, range(i, count * blocks, count)) for i in range(count)]
+        return cls(model.new_cache(count * blocks, block_size), tables, [0] * count)
+
+    def next(self, lengths: Sequence[int]) -> ForwardContext:
+        """For a pass that adds so many tokens to each sequence."""
+        context = ForwardContext.paged(self.cache, zip(self.tables, self.lengths, lengths, strict=True))
+        self.lengths = [old + new for old, new in zip(self.lengths, lengths, strict=True)]
+        return context
+
+
 @torch.no_grad()
-def prefill(model: Qwen3VL, prompts: Sequence[Prompt], caches: Sequence[KVCache] | None = None) -> list[Tensor]:
+def prefill(model: Qwen3VL, prompts: Sequence[Prompt], cached: Cached | None = None) -> list[Tensor]:
     """All logits of each prompt, computed as one packed batch."""
     lengths = [len(prompt) for prompt in prompts]
     ids = torch.cat([prompt.input_ids_T for prompt in prompts])
     positions = torch.cat([positions_of(prompt, model.config)[0] for prompt in prompts], dim=1)
-    logits = model(ids, positions, ForwardContext.pack(lengths, caches), encode(model, prompts))
-    return list(logits.split(lengths))
+    context = cached.next(lengths) if cached is not None else ForwardContext.pack(lengths)
+    return list(model(ids, positions, context, encode(model, prompts)).split(lengths))
 
 
 @torch.no_grad()
-def prefill_in_chunks(model: Qwen3VL, prompt: Prompt, cache: KVCache, sizes: Sequence[int]) -> Tensor:
+def prefill_in_chunks(model: Qwen3VL, prompt: Prompt, cached: Cached, sizes: Sequence[int]) -> Tensor:
     """All logits of one prompt, computed a few tokens at a time; the last size is repeated to the end."""
     config, features = model.config, encode(model, [prompt])
     positions = positions_of(prompt, config)[0]
@@ -235,7 +257,7 @@ def prefill_in_chunks(model: Qwen3VL, prompt: Prompt, cache: KVCache, sizes: Seq
         ids = prompt.input_ids_T[part]
         count = int(((ids == config.image_token_id) | (ids == config.video_token_id)).sum())
         own = features.slice(used, used + count) if features is not None and count else None
-        logits.append(model(ids, positions[:, part], ForwardContext.pack([len(ids)], [cache]), own))
+        logits.append(model(ids, positions[:, part], cached.next([len(ids)]), own))
         start, used = part.stop, used + count
     return torch.cat(logits)
 
@@ -243,14 +265,13 @@ def prefill_in_chunks(model: Qwen3VL, prompt: Prompt, cache: KVCache, sizes: Seq
 @torch.no_grad()
 def greedy(model: Qwen3VL, prompts: Sequence[Prompt], num_tokens: int) -> list[list[int]]:
     """The most likely continuation of each prompt, prefilled and decoded as packed batches."""
-    caches = [KVCache(model.config.text.num_hidden_layers) for _ in prompts]
-    last = torch.stack([logits[-1] for logits in prefill(model, prompts, caches)])
+    cached, answers = Cached.of(model, len(prompts), max(map(len, prompts)) + num_tokens), []
+    last = torch.stack([logits[-1] for logits in prefill(model, prompts, cached)])
     following = torch.tensor([positions_of(prompt, model.config)[1] for prompt in prompts])
-    context, answers = ForwardContext.pack([1] * len(prompts), caches), []
     for step in range(num_tokens):
         answers.append(last.argmax(-1))
         if step + 1 < num_tokens:
-            last = model(answers[-1], (following + step).expand(3, -1), context)
+            last = model(answers[-1], (following + step).expand(3, -1), cached.next([1] * len(prompts)))
     return torch.stack(answers, dim=1).tolist()
 
 

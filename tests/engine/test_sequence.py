@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from qwen3vl.config import ModelConfig, RopeConfig
 from qwen3vl.engine.sequence import Prompt, Sequence, check_context, room_for_answer
 from qwen3vl.errors import ContextTooLong
-from qwen3vl.model.cache import KVCache
 from tests import models
 from tests.engine.prompts import make_inputs
 
@@ -20,10 +19,8 @@ CONFIG = models.small_config()
 
 def holding(prompt: Prompt, length: int) -> Sequence:
     """A sequence whose cache holds the first tokens of a prompt."""
-    cache = KVCache(1)
-    cache.advance(length)
     visuals = [prompt.key(span) for span in prompt.inputs.spans if span.start < length]
-    return Sequence(cache, prompt.inputs.input_ids_T[:length].tolist(), 0, visuals)
+    return Sequence(token_ids=prompt.inputs.input_ids_T[:length].tolist(), visuals=visuals)
 
 
 def with_context(limit: int, rope: RopeConfig | None = None) -> ModelConfig:
@@ -81,7 +78,7 @@ def test_truncating_forgets_pictures() -> None:
     prompt = Prompt.of(make_inputs(CONFIG, 4, ("image", 4, 6), 3, ("image", 4, 4), 2), CONFIG)
     sequence = holding(prompt, prompt.num_tokens)
     sequence.truncate(prompt.spans[1][0])
-    assert sequence.num_cached_tokens == sequence.cache.length == prompt.spans[1][0]
+    assert sequence.num_cached_tokens == prompt.spans[1][0]
     assert sequence.visuals == [prompt.key(prompt.inputs.spans[0])]
 
 

@@ -11,8 +11,6 @@ import torch
 
 from qwen3vl.config import MoeConfig
 from qwen3vl.inputs import VisualSpan
-from qwen3vl.model.attention import ForwardContext
-from qwen3vl.model.cache import KVCache
 from qwen3vl.model.positions import mrope_positions
 from tests import models, oracle
 from tests.models import Part, Prompt
@@ -108,9 +106,7 @@ def test_left_padded_batch(edition: str) -> None:
 def test_chunks_are_one_shot(edition: str, sizes: tuple[int, ...]) -> None:
     model = models.ours(models.small_folder(edition))
     prompt = models.make_prompt(model.config, *MIXED)
-    cache = KVCache(model.config.text.num_hidden_layers)
-    logits = models.prefill_in_chunks(model, prompt, cache, sizes)
-    assert cache.length == len(prompt)
+    logits = models.prefill_in_chunks(model, prompt, models.Cached.of(model, 1, len(prompt)), sizes)
     assert models.difference(logits, models.prefill(model, [prompt])[0]) <= models.TOLERANCE
 
 
@@ -122,8 +118,8 @@ def test_later_turn_adds_a_picture(edition: str) -> None:
     cut = int((whole.input_ids_T == model.config.vision_end_token_id).nonzero()[0]) + 6
     first = Prompt(whole.input_ids_T[:cut], whole.shown[:1])
     second = Prompt(whole.input_ids_T[cut:], whole.shown[1:])
-    cache = KVCache(model.config.text.num_hidden_layers)
-    models.prefill(model, [first], [cache])
+    cached = models.Cached.of(model, 1, len(whole))
+    models.prefill(model, [first], cached)
 
     spans = models.spans_of(second, model.config)
     positions, following = mrope_positions(len(second), spans, 2, start=models.positions_of(first, model.config)[1])
@@ -131,7 +127,7 @@ def test_later_turn_adds_a_picture(edition: str) -> None:
         logits = model(
             second.input_ids_T,
             torch.from_numpy(positions),
-            ForwardContext.pack([len(second)], [cache]),
+            cached.next([len(second)]),
             models.encode(model, [second]),
         )
         reference = other(**models.oracle_inputs([whole], model.config)).logits[0, cut:]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -13,16 +15,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from qwen3vl.errors import UnsupportedOption
 from qwen3vl.model.attention import (
+    MAX_RUNS,
     Attention,
     FlashAttention2,
     ForwardContext,
     SdpaAttention,
     attend_with_lse,
     attend_with_lse_plain,
+    join,
     make_attention,
 )
-from qwen3vl.model.cache import KVCache
+from qwen3vl.model.cache import BlockTable, PagedKVCache
 from qwen3vl.model.packed_attention import PackedLayout
+from tests import models
 
 
 def written_out(q_TNH: Tensor, k_KSH: Tensor, v_KSH: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,20 +50,54 @@ def random(num_tokens: int, length: int, heads: int, kv_heads: int, size: int, s
     )
 
 
+def new_cache(kv_heads: int, size: int, num_blocks: int, block_size: int, dtype: torch.dtype) -> PagedKVCache:
+    text = models.small_config().text
+    config = replace(text, num_hidden_layers=1, num_key_value_heads=kv_heads, head_dim=size)
+    return PagedKVCache(config, num_blocks, block_size, dtype, [torch.device("cpu")])
+
+
+def through_cache(
+    attention: Attention, q_TNH: Tensor, k_KSH: Tensor, v_KSH: Tensor, blocks: Sequence[int] = (1, 0), size: int = 0
+) -> Tensor:
+    """The last T of S tokens as one pass over a cache whose blocks are `blocks`; by default two swapped halves."""
+    past, length = k_KSH.shape[1] - len(q_TNH), k_KSH.shape[1]
+    size = size or length // 2 + 1
+    table, k_SKH, v_SKH = BlockTable(size, blocks), k_KSH.transpose(0, 1), v_KSH.transpose(0, 1)
+    cache = new_cache(len(k_KSH), q_TNH.shape[2], max(blocks) + 1, size, q_TNH.dtype)
+    cache.write(0, torch.from_numpy(table.slots(0, past)), k_SKH[:past], v_SKH[:past])
+    context = ForwardContext.paged(cache, [(table, past, len(q_TNH))])
+    out = attention.cached(q_TNH, k_SKH[past:], v_SKH[past:], context, 0)
+    held = cache.gather(0, torch.from_numpy(table.slots(0, length)))
+    assert torch.equal(held[0], k_KSH) and torch.equal(held[1], v_KSH)
+    return out
+
+
 SHAPES = [(1, 1, 4, 4, 16), (1, 9, 4, 2, 16), (7, 7, 6, 2, 36), (5, 12, 4, 1, 32), (33, 90, 8, 4, 128), (2, 3, 2, 2, 8)]
+
+
+LAYOUTS = [  # blocks, block size: one run; two; as many as are joined; more, which are gathered
+    ((0,), 90),
+    ((1, 2, 0), 40),
+    (tuple(range(2 * MAX_RUNS - 2, -1, -2)), 12),
+    (tuple(range(89, -1, -1)), 1),
+]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_causal(shape: tuple[int, ...]) -> None:
     q, k, v = random(*shape)
-    torch.testing.assert_close(SdpaAttention().causal(q, k, v).double(), written_out(q, k, v)[0], atol=1e-5, rtol=1e-5)
+    expected = written_out(q, k, v)[0]
+    for blocks, size in LAYOUTS:
+        if len(blocks) * size >= k.shape[1]:
+            out = through_cache(SdpaAttention(), q, k, v, blocks, size)
+            torch.testing.assert_close(out.double(), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_causal_in_16_bits(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     q, k, v = (x.to(dtype) for x in random(*shape))
-    out = SdpaAttention().causal(q, k, v)
+    out = through_cache(SdpaAttention(), q, k, v)
     assert out.dtype == dtype
     torch.testing.assert_close(out.double(), written_out(q, k, v)[0], atol=2e-2, rtol=2e-2)
 
@@ -69,7 +108,7 @@ def test_far_past_and_own_tokens_may_differ_hugely_in_weight() -> None:
         q = torch.ones(3, 2, 16)
         k = torch.cat((torch.full((2, 5, 16), past), torch.full((2, 3, 16), own)), 1)
         v = torch.randn(2, 8, 16)
-        out = SdpaAttention().causal(q, k, v)
+        out = through_cache(SdpaAttention(), q, k, v)
         torch.testing.assert_close(out.double(), written_out(q, k, v)[0], atol=1e-5, rtol=1e-5)
 
 
@@ -106,15 +145,41 @@ def test_frames_are_seen_alone(lengths: list[int]) -> None:
 @pytest.mark.parametrize("sizes", [[1] * 20, [7, 13], [3, 1, 9, 2, 5], [19, 1]])
 def test_chunks_of_a_prompt_are_the_prompt(sizes: list[int]) -> None:
     q, k, v = random(20, 20, 6, 2, 32)
-    whole = SdpaAttention().causal(q, k, v)
-    cache, parts, start = KVCache(1), [], 0
+    k_TKH, v_TKH = k.transpose(0, 1), v.transpose(0, 1)
+    whole = SdpaAttention().packed(q, k_TKH, v_TKH, PackedLayout.of([20]))
+    cache, table = new_cache(2, 32, 5, 4, torch.float32), BlockTable(4, (3, 4, 0, 2, 1))
+    parts, start = [], 0
     for size in sizes:
-        part = slice(start, start + size)
-        keys, values = cache.append(0, k[:, part].transpose(0, 1), v[:, part].transpose(0, 1))
-        cache.advance(size)
-        parts.append(SdpaAttention().causal(q[part], keys, values))
+        part, context = slice(start, start + size), ForwardContext.paged(cache, [(table, start, size)])
+        parts.append(SdpaAttention().cached(q[part], k_TKH[part], v_TKH[part], context, 0))
         start += size
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_sequences_in_one_pass_do_not_see_each_other() -> None:
+    """A token that goes on, a chunk behind a past, a whole prompt: each as if it were alone."""
+    cache, tables = new_cache(2, 16, 9, 4, torch.float32), [BlockTable(4, b) for b in ((8, 0), (3, 4, 1), (2, 7))]
+    lengths = [(6, 1), (5, 7), (0, 8)]
+    alone = [random(new, past + new, 4, 2, 16, seed=i) for i, (past, new) in enumerate(lengths)]
+    for table, (past, _), (_, k, v) in zip(tables, lengths, alone, strict=True):
+        cache.write(0, torch.from_numpy(table.slots(0, past)), k[:, :past].transpose(0, 1), v[:, :past].transpose(0, 1))
+    context = ForwardContext.paged(cache, [(t, *length) for t, length in zip(tables, lengths, strict=True)])
+    q = torch.cat([q for q, _, _ in alone])
+    k, v = (
+        torch.cat([each[i][:, past:].transpose(0, 1) for each, (past, _) in zip(alone, lengths, strict=True)])
+        for i in (1, 2)
+    )
+    out = SdpaAttention().cached(q, k, v, context, 0)
+    for segment, each in zip(context.segments, alone, strict=True):
+        expected = written_out(*each)[0]
+        torch.testing.assert_close(out[segment.slice].double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_join() -> None:
+    """Parts whose exponentials sum to 1 and 3 weigh 1/4 and 3/4; one of them may be far out of range of the other."""
+    outs = torch.tensor([[8.0, 0.0]]), torch.tensor([[0.0, 4.0]])
+    torch.testing.assert_close(join(outs, torch.tensor([[1.0], [3.0]]).log().unbind()), torch.tensor([[2.0, 3.0]]))
+    assert torch.equal(join(outs, (torch.tensor([-500.0]), torch.tensor([500.0]))), outs[1])
 
 
 class Sizes(TorchDispatchMode):
@@ -134,9 +199,13 @@ class Sizes(TorchDispatchMode):
 def test_no_matrix_of_all_queries_by_all_keys(past: int) -> None:
     """A chunk of 2048 of 4096 tokens: T x S would be 8 million values, T x T 4 million."""
     q, k, v = random(2048, 2048 + past, 2, 1, 16)
+    table = BlockTable(512, (8, 9, 10, 11, 1, 2, 3, 4))
+    cache, k_SKH, v_SKH = new_cache(1, 16, 12, 512, torch.float32), k.transpose(0, 1), v.transpose(0, 1)
+    cache.write(0, torch.from_numpy(table.slots(0, past)), k_SKH[:past], v_SKH[:past])
+    context = ForwardContext.paged(cache, [(table, past, 2048)])
     with Sizes() as sizes:
-        out = SdpaAttention().causal(q, k, v)
-    assert sizes.largest <= 4 * q.numel(), sizes.largest
+        out = SdpaAttention().cached(q, k_SKH[past:], v_SKH[past:], context, 0)
+    assert sizes.largest <= max(4 * q.numel(), 12 * 512 * 16), sizes.largest  # the pool itself is one of the tensors
     with Sizes() as sizes:  # the measure does see such a matrix
         torch.einsum("tnh,ksh->nts", q[:, :1], k)
     assert sizes.largest >= 2048 * (2048 + past)
@@ -151,9 +220,17 @@ def test_pack() -> None:
     """Three sequences of 3, 1 and 2 tokens lie at 0..2, 3 and 4..5."""
     context = ForwardContext.pack([3, 1, 2])
     assert [segment.slice for segment in context.segments] == [slice(0, 3), slice(3, 4), slice(4, 6)]
-    assert context.num_tokens == 6
-    caches = [KVCache(1), KVCache(1)]
-    assert [segment.cache for segment in ForwardContext.pack([1, 1], caches).segments] == caches
+    assert context.num_tokens == 6 and context.layout is not None and context.layout.lengths == (3, 1, 2)
+
+
+def test_slots_of_a_batch() -> None:
+    """The example of ForwardContext.paged."""
+    cache = new_cache(1, 4, 7, 4, torch.float32)
+    context = ForwardContext.paged(cache, [(BlockTable(4, (5, 6)), 3, 2), (BlockTable(4, (2,)), 0, 3)])
+    assert context.slot_mapping_T is not None and context.slot_mapping_T.tolist() == [23, 24, 8, 9, 10]
+    first, second = context.segments
+    assert (first.slice, first.past, first.runs, first.slots_S) == (slice(0, 2), 3, ((20, 25),), None)
+    assert (second.slice, second.past, second.runs) == (slice(2, 5), 0, ((8, 11),))
 
 
 def fake_flash_attn() -> ModuleType:
@@ -184,7 +261,8 @@ def test_flash_attention_2(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(flash, FlashAttention2)
     for shape in SHAPES:
         q, k, v = random(*shape)
-        torch.testing.assert_close(flash.causal(q, k, v), SdpaAttention().causal(q, k, v), atol=1e-5, rtol=1e-5)
+        out = through_cache(flash, q, k, v)
+        torch.testing.assert_close(out, through_cache(SdpaAttention(), q, k, v), atol=1e-5, rtol=1e-5)
     q, k, v = (torch.randn(17, 2, 8) for _ in range(3))
     for layout, run in (
         (PackedLayout.of([4, 6, 6, 1]), "packed"),

@@ -16,7 +16,6 @@ from torch import Tensor
 from qwen3vl.engine.sequence import Prompt, Sequence
 from qwen3vl.inputs import VisualSpan
 from qwen3vl.model.attention import ForwardContext
-from qwen3vl.model.cache import KVCache
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.model.vision import VisualFeatures
 
@@ -43,7 +42,7 @@ class Runner:
         self.prefill_chunk = prefill_chunk
 
     def new_sequence(self) -> Sequence:
-        return Sequence(KVCache(self.model.config.text.num_hidden_layers))
+        return Sequence()
 
     @torch.inference_mode()
     def prefill(
@@ -59,7 +58,7 @@ class Runner:
         started = perf_counter()
         features = self._features(prompt, shared, progress)
         read_from = perf_counter()
-        sequence.cache.reserve(prompt.num_tokens + room)
+        sequence.reserve(prompt.num_tokens + room, self.model)
         used = 0
         for start in range(shared, prompt.num_tokens, self.prefill_chunk):
             end = min(start + self.prefill_chunk, prompt.num_tokens)
@@ -74,14 +73,20 @@ class Runner:
     @torch.inference_mode()
     def decode(self, sequences: SequenceOf[Sequence], token_ids: SequenceOf[int]) -> Tensor:
         """Append one token to each sequence. -> logits_BV for the tokens behind them."""
+        return torch.cat([self._decode_one(s, token) for s, token in zip(sequences, token_ids, strict=True)])
+
+    def _decode_one(self, sequence: Sequence, token_id: int) -> Tensor:
         device = self.model.device
-        positions = torch.tensor([s.next_position for s in sequences], device=device)
-        context = ForwardContext.pack([1] * len(sequences), [s.cache for s in sequences])
-        logits_BV = self.model(torch.tensor(token_ids, device=device), positions.expand(3, -1), context)
-        for sequence, token_id in zip(sequences, token_ids, strict=True):
-            sequence.token_ids.append(token_id)
-            sequence.next_position += 1
-        return logits_BV
+        sequence.reserve(sequence.num_cached_tokens + 1, self.model)
+        positions_31 = torch.tensor([sequence.next_position], device=device).expand(3, -1)
+        logits_1V = self.model(torch.tensor([token_id], device=device), positions_31, self._context(sequence, 1))
+        sequence.token_ids.append(token_id)
+        sequence.next_position += 1
+        return logits_1V
+
+    def _context(self, sequence: Sequence, length: int) -> ForwardContext:
+        assert sequence.cache is not None
+        return ForwardContext.paged(sequence.cache, [(sequence.table, sequence.num_cached_tokens, length)])
 
     def _chunk(
         self, sequence: Sequence, prompt: Prompt, start: int, end: int, features: VisualFeatures | None
@@ -89,7 +94,7 @@ class Runner:
         device = self.model.device
         ids_T = torch.from_numpy(prompt.inputs.input_ids_T[start:end]).to(device)
         positions_3T = torch.from_numpy(prompt.positions_3T[:, start:end]).to(device)
-        context = ForwardContext.pack([end - start], [sequence.cache])
+        context = self._context(sequence, end - start)
         last = torch.tensor([end - start - 1], device=device)
         logits_1V = self.model(ids_T, positions_3T, context, features if features else None, last)
         sequence.token_ids += prompt.inputs.input_ids_T[start:end].tolist()

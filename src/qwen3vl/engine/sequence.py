@@ -12,8 +12,9 @@ import numpy as np
 from qwen3vl.config import ModelConfig
 from qwen3vl.errors import ContextTooLong
 from qwen3vl.inputs import ModelInputs, VisualSpan
-from qwen3vl.model.cache import KVCache
+from qwen3vl.model.cache import BlockTable, PagedKVCache
 from qwen3vl.model.positions import mrope_positions
+from qwen3vl.model.qwen3vl import Qwen3VL
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Prompt:
 
 @dataclass(slots=True)
 class Sequence:
-    """Tokens whose keys and values are in `cache`.
+    """Tokens whose keys and values are in a cache of their own.
 
     A later prompt that begins like this one (the next turn of a conversation) goes on from the part
     they share: same tokens, and the same pictures by digest.
@@ -64,7 +65,8 @@ class Sequence:
         visuals: Prompt.key of every visual span that begins among the tokens, in order.
     """
 
-    cache: KVCache
+    cache: PagedKVCache | None = None
+    table: BlockTable = field(default_factory=lambda: BlockTable(16))
     token_ids: list[int] = field(default_factory=list)
     next_position: int = 0
     visuals: list[tuple[int, str, int]] = field(default_factory=list)
@@ -94,7 +96,21 @@ class Sequence:
         """Forget all tokens from `length` on."""
         del self.token_ids[length:]  # first: an interrupt here must not leave tokens that the cache has not
         self.visuals = [visual for visual in self.visuals if visual[0] < length]
-        self.cache.truncate(length)
+
+    def reserve(self, num_tokens: int, model: Qwen3VL) -> None:
+        """Make room for so many tokens, and a quarter more where it has to grow again."""
+        if num_tokens <= self.table.num_slots:
+            return
+        tokens = max(num_tokens, self.table.num_slots * 5 // 4)
+        larger, held = model.new_cache(-(-tokens // self.table.block_size)), len(self.table)
+        for layer in range(model.config.text.num_hidden_layers if held else 0):
+            assert self.cache is not None
+            whole = (0, self.table.num_slots)
+            for new, old in zip(larger.read(layer, whole), self.cache.read(layer, whole), strict=True):
+                new.copy_(old)
+        self.cache = larger
+        for block in range(held, larger.num_blocks):
+            self.table.append(block)
 
 
 def room_for_answer(prompt: Prompt, config: ModelConfig, max_context: int | None = None) -> int:

@@ -1,72 +1,115 @@
 """Attention over packed tokens: causal with a cache for text, per frame for the vision tower.
 
 Shape names: T query tokens, S key tokens, P patches, N query heads, K key/value heads, G = N / K
-queries that share a key head, H head size.
+queries that share a key head, R = T x G, H head size.
 
-No mask of T x S is ever made. A chunk of a prompt that continues a cache attends in two parts, to the
-past (all of it visible) and to itself (causal), which are joined by their log-sum-exp.
+No mask of T x S is ever made. What a sequence has in the cache is read in runs of neighbouring slots,
+as they lie; the answers of the runs, and of a chunk's own tokens (causal), are joined by their
+log-sum-exp.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from qwen3vl.errors import UnsupportedOption
-from qwen3vl.model.cache import KVCache
+from qwen3vl.model.cache import BlockTable, PagedKVCache, Run, take_runs
 from qwen3vl.model.packed_attention import PackedLayout, packed_causal, packed_frames
+
+MAX_RUNS = 8  # of one sequence; one that is scattered wider is gathered into one piece: a copy, but one call
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The tokens of one sequence within a packed batch, and the cache that they continue (None: no cache)."""
+    """The tokens of one sequence within a packed batch.
+
+    Attributes:
+        start, length: of its tokens in the batch.
+        past: its tokens that are in the cache already.
+        runs: where past and own tokens lie in the cache, in order.
+        slots_S: the same as single slots, where there are more than MAX_RUNS runs.
+    """
 
     start: int
     length: int
-    cache: KVCache | None = None
+    past: int = 0
+    runs: tuple[Run, ...] = ()
+    slots_S: Tensor | None = None
 
     @property
     def slice(self) -> slice:
         return slice(self.start, self.start + self.length)
+
+    def read(self, cache: PagedKVCache, layer: int, num_tokens: int) -> list[tuple[Tensor, Tensor]]:
+        """-> keys and values of the first tokens, k_KSH and v_KSH, in up to MAX_RUNS pieces."""
+        if self.slots_S is not None:
+            return [cache.gather(layer, self.slots_S[:num_tokens])]
+        return [cache.read(layer, run) for run in take_runs(self.runs, num_tokens)]
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardContext:
     """What attention has to know about a packed batch: its sequences lie one behind the other, without gaps.
 
-    `layout` is there where no sequence has a cache: how they go through attention together.
+    Attributes:
+        layout: without a cache: how the sequences go through attention together.
+        cache, slot_mapping_T: where the tokens' keys and values are kept.
     """
 
     segments: tuple[Segment, ...]
     layout: PackedLayout | None = None
+    cache: PagedKVCache | None = None
+    slot_mapping_T: Tensor | None = None
 
     @property
     def num_tokens(self) -> int:
         return self.segments[-1].start + self.segments[-1].length
 
     @classmethod
-    def pack(cls, lengths: Sequence[int], caches: Sequence[KVCache] | None = None) -> ForwardContext:
+    def pack(cls, lengths: Sequence[int]) -> ForwardContext:
+        """Whole sequences, without a cache."""
         segments, start = [], 0
-        for i, length in enumerate(lengths):
-            segments.append(Segment(start, length, caches[i] if caches else None))
+        for length in lengths:
+            segments.append(Segment(start, length))
             start += length
-        return cls(tuple(segments), None if caches else PackedLayout.of(lengths))
+        return cls(tuple(segments), PackedLayout.of(lengths))
+
+    @classmethod
+    def paged(cls, cache: PagedKVCache, parts: Iterable[tuple[BlockTable, int, int]]) -> ForwardContext:
+        """Sequences that continue the cache, each as (block table, tokens in the cache, tokens to come).
+
+        Two sequences of blocks (5, 6) and (2,) of 4 slots, the first with 3 tokens in the cache and 2 to
+        come, the second with 0 and 3: slot_mapping_T is 23 24 | 8 9 10.
+        """
+        segments: list[Segment] = []
+        slots = []
+        start = 0
+        for table, past, length in parts:
+            end = past + length
+            runs = table.runs(end)
+            scattered = torch.from_numpy(table.slots(0, end)) if len(runs) > MAX_RUNS else None
+            segments.append(Segment(start, length, past, runs, scattered))
+            slots.append(table.slots(past, end))
+            start += length
+        return cls(tuple(segments), None, cache, torch.from_numpy(np.concatenate(slots)))
 
 
 class Attention(Protocol):
     """A way to compute attention. Scores are scaled by H ** -0.5."""
 
-    def causal(self, q_TNH: Tensor, k_KSH: Tensor, v_KSH: Tensor) -> Tensor:
-        """The last T of S tokens attend to all tokens up to their own. -> out_TNH."""
+    def cached(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, context: ForwardContext, layer: int) -> Tensor:
+        """Put k and v into the context's cache; each token attends to all of its sequence up to itself. -> out_TNH."""
         ...
 
     def packed(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, layout: PackedLayout) -> Tensor:
-        """`causal` for sequences one behind the other, none with a past; has gradients. -> out_TNH."""
+        """The same for whole sequences without a cache; has gradients. -> out_TNH."""
         ...
 
     def frames(self, q_PNH: Tensor, k_PNH: Tensor, v_PNH: Tensor, layout: PackedLayout) -> Tensor:
@@ -77,18 +120,18 @@ class Attention(Protocol):
 class SdpaAttention:
     """torch's scaled_dot_product_attention; runs everywhere."""
 
-    def causal(self, q_TNH: Tensor, k_KSH: Tensor, v_KSH: Tensor) -> Tensor:
-        num_tokens, num_past = len(q_TNH), k_KSH.shape[1] - len(q_TNH)
-        if num_tokens == 1 or num_past == 0:
-            return _causal_self(q_TNH, k_KSH, v_KSH)
-        past_out, past_lse = attend_with_lse(_group(q_TNH, len(k_KSH)), k_KSH[:, :num_past], v_KSH[:, :num_past])
-        past_out_TNH, past_lse_TN1 = _ungroup(past_out, num_tokens), _ungroup(past_lse[..., None], num_tokens)
-        repeat = q_TNH.shape[1] // len(k_KSH)
-        own_k_NTH, own_v_NTH = (x[:, num_past:].repeat_interleave(repeat, 0) for x in (k_KSH, v_KSH))
-        own_out, own_lse = attend_with_lse(q_TNH.transpose(0, 1), own_k_NTH, own_v_NTH, causal=True)
-        own_out_TNH, own_lse_TN1 = own_out.transpose(0, 1), own_lse[..., None].transpose(0, 1)
-        weight = torch.sigmoid(past_lse_TN1 - own_lse_TN1)  # = e^past / (e^past + e^own)
-        return torch.lerp(own_out_TNH.float(), past_out_TNH.float(), weight).to(q_TNH.dtype)
+    def cached(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, context: ForwardContext, layer: int) -> Tensor:
+        cache = write(context, layer, k_TKH, v_TKH)
+        out = []
+        for segment in context.segments:
+            q, k, v = q_TNH[segment.slice], k_TKH[segment.slice], v_TKH[segment.slice]
+            if segment.length == 1:
+                out.append(_attend_one(q, segment.read(cache, layer, segment.past + 1)))
+            elif segment.past == 0:
+                out.append(_attend_own(q, k, v))
+            else:
+                out.append(_attend_past_and_own(q, k, v, segment.read(cache, layer, segment.past)))
+        return out[0] if len(out) == 1 else torch.cat(out)
 
     def packed(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, layout: PackedLayout) -> Tensor:
         return packed_causal(q_TNH, k_TKH, v_TKH, layout)
@@ -110,10 +153,15 @@ class FlashAttention2:
             ) from error
         self._flash, self._flash_varlen = flash_attn_func, flash_attn_varlen_func
 
-    def causal(self, q_TNH: Tensor, k_KSH: Tensor, v_KSH: Tensor) -> Tensor:
-        k_SKH, v_SKH = k_KSH.transpose(0, 1), v_KSH.transpose(0, 1)
-        # With fewer queries than keys its causal mask is aligned to the end, which is what a cache needs.
-        return self._flash(q_TNH[None], k_SKH[None], v_SKH[None], causal=True)[0]
+    def cached(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, context: ForwardContext, layer: int) -> Tensor:
+        cache = write(context, layer, k_TKH, v_TKH)
+        out = []
+        for segment in context.segments:
+            parts = segment.read(cache, layer, segment.past + segment.length)
+            k_1SKH, v_1SKH = (torch.cat(x, 1).transpose(0, 1)[None] for x in zip(*parts, strict=True))
+            # With fewer queries than keys its causal mask is aligned to the end, which is what a cache needs.
+            out.append(self._flash(q_TNH[segment.slice][None], k_1SKH, v_1SKH, causal=True)[0])
+        return out[0] if len(out) == 1 else torch.cat(out)
 
     def packed(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, layout: PackedLayout) -> Tensor:
         return self._within(q_TNH, k_TKH, v_TKH, layout.lengths, causal=True)
@@ -170,16 +218,53 @@ def attend_with_lse_plain(
     return (out / total[..., None]).to(q_NTH.dtype), peak + total.log()
 
 
-def _causal_self(q_TNH: Tensor, k_KSH: Tensor, v_KSH: Tensor) -> Tensor:
-    """No past, or a single token that sees everything."""
-    if len(q_TNH) == 1:
-        out = F.scaled_dot_product_attention(_group(q_TNH, len(k_KSH))[None], k_KSH[None], v_KSH[None])
-        return _ungroup(out[0], 1)
-    q_NTH = q_TNH.transpose(0, 1)
-    out = F.scaled_dot_product_attention(
-        q_NTH[None], k_KSH[None], v_KSH[None], is_causal=True, enable_gqa=q_NTH.shape[0] != k_KSH.shape[0]
-    )
-    return out[0].transpose(0, 1)
+def write(context: ForwardContext, layer: int, k_TKH: Tensor, v_TKH: Tensor) -> PagedKVCache:
+    """Put the batch's keys and values into its cache. -> the cache."""
+    assert context.cache is not None and context.slot_mapping_T is not None, "this context has no cache"
+    context.cache.write(layer, context.slot_mapping_T, k_TKH, v_TKH)
+    return context.cache
+
+
+def _attend_one(q_1NH: Tensor, parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """A single token sees everything. -> out_1NH."""
+    q_KGH = _group(q_1NH, len(parts[0][0]))
+    if len(parts) == 1:
+        k_KSH, v_KSH = parts[0]
+        return _ungroup(F.scaled_dot_product_attention(q_KGH[None], k_KSH[None], v_KSH[None])[0], 1)
+    outs, sums = zip(*(attend_with_lse(q_KGH, k, v) for k, v in parts), strict=True)
+    return _ungroup(join(outs, sums), 1)
+
+
+def _attend_own(q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
+    """Causal, nothing before. -> out_TNH."""
+    q, k, v = (x.transpose(0, 1)[None] for x in (q_TNH, k_TKH, v_TKH))
+    grouped = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)[0].transpose(0, 1)
+
+
+def _attend_past_and_own(q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, past: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """All of the past is visible to each token, its own chunk causally. -> out_TNH."""
+    q_KRH, outs, sums = _group(q_TNH, k_TKH.shape[1]), [], []
+    for k_KSH, v_KSH in past:
+        out_KRH, lse_KR = attend_with_lse(q_KRH, k_KSH, v_KSH)
+        outs.append(_ungroup(out_KRH, len(q_TNH)))
+        sums.append(_ungroup(lse_KR[..., None], len(q_TNH))[..., 0])
+    repeat = q_TNH.shape[1] // k_TKH.shape[1]
+    k_NTH, v_NTH = (x.transpose(0, 1).repeat_interleave(repeat, 0) for x in (k_TKH, v_TKH))
+    own_NTH, own_lse_NT = attend_with_lse(q_TNH.transpose(0, 1), k_NTH, v_NTH, causal=True)
+    return join([*outs, own_NTH.transpose(0, 1)], [*sums, own_lse_NT.transpose(0, 1)])
+
+
+def join(outs: Sequence[Tensor], log_sum_exps: Sequence[Tensor]) -> Tensor:
+    """Attention over all keys from attention over parts of them: each weighs as its sum of exponentials.
+
+    `outs` have shape (..., H), `log_sum_exps` (...): two parts of sums 1 and 3 weigh 1/4 and 3/4.
+    """
+    weights = torch.stack(tuple(log_sum_exps)).softmax(0)[..., None]
+    total = outs[0].float() * weights[0]
+    for out, weight in zip(outs[1:], weights[1:], strict=True):
+        total = torch.addcmul(total, out.float(), weight)
+    return total.to(outs[0].dtype)
 
 
 def _group(q_TNH: Tensor, num_kv_heads: int) -> Tensor:

@@ -1,60 +1,144 @@
-"""The key/value cache of one sequence: contiguous, growing layer by layer.
+"""Keys and values of all sequences in one pool of blocks, and where in it each sequence lies.
 
-Shape names: L layers, K key/value heads, S cached tokens, T new tokens, H head size.
+A slot holds one token, a block `block_size` neighbouring slots. The slots of a layer lie one behind the
+other, so tokens in neighbouring blocks are read as they lie, without a copy.
+
+Shape names: K key/value heads, X slots of the pool, S tokens that are read, T tokens that are written,
+H head size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
 from torch import Tensor
 
-_GROWTH = 1.25  # a layer that is full grows by this factor; one layer at a time is copied
+from qwen3vl.config import TextConfig
+
+Run = tuple[int, int]  # slots from .. to, the second not included
 
 
-class KVCache:
-    """Keys and values of the first `length` tokens of a sequence, for every layer.
+class PagedKVCache:
+    """Keys and values in X = num_blocks x block_size slots, for every layer.
 
-    A forward pass appends its T tokens to each layer in turn (`append`) and then counts them once
-    (`advance`); until then `length` is the past that the pass continues.
+    All of it is laid out at once: on a CPU, memory that was never written to costs nothing.
+
+    Args:
+        devices: of each layer.
     """
 
-    def __init__(self, num_layers: int) -> None:
-        self.length = 0
-        self._layers: list[tuple[Tensor, Tensor] | None] = [None] * num_layers
-        self._reserved = 0
+    def __init__(
+        self, config: TextConfig, num_blocks: int, block_size: int, dtype: torch.dtype, devices: Sequence[torch.device]
+    ) -> None:
+        assert len(devices) == config.num_hidden_layers, (len(devices), config.num_hidden_layers)
+        self.num_blocks, self.block_size = num_blocks, block_size
+        shape = (config.num_key_value_heads, num_blocks * block_size, config.head_dim)
+        with torch.inference_mode(False):  # else nobody could write to it outside of inference_mode
+            self._keys_KXH = [torch.empty(shape, dtype=dtype, device=device) for device in devices]
+            self._values_KXH = [torch.empty(shape, dtype=dtype, device=device) for device in devices]
 
-    def reserve(self, num_tokens: int) -> None:
-        """Say how many tokens will be held in the end, so that no layer grows twice."""
-        self._reserved = max(self._reserved, num_tokens)
+    def write(self, layer: int, slots_T: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> None:
+        """Put the tokens' keys and values into their slots."""
+        slots_T = slots_T.to(k_TKH.device)
+        self._keys_KXH[layer].index_copy_(1, slots_T, k_TKH.transpose(0, 1))
+        self._values_KXH[layer].index_copy_(1, slots_T, v_TKH.transpose(0, 1))
 
-    def append(self, layer: int, k_TKH: Tensor, v_TKH: Tensor) -> tuple[Tensor, Tensor]:
-        """-> all keys and values of the layer, k_KSH and v_KSH, views into the cache."""
-        end = self.length + len(k_TKH)
-        keys, values = (self._room(layer, kind, new, end) for kind, new in enumerate((k_TKH, v_TKH)))
-        self._layers[layer] = keys, values
-        keys[:, self.length : end] = k_TKH.transpose(0, 1)
-        values[:, self.length : end] = v_TKH.transpose(0, 1)
-        return keys[:, :end], values[:, :end]
+    def read(self, layer: int, run: Run) -> tuple[Tensor, Tensor]:
+        """-> k_KSH, v_KSH of neighbouring slots: views."""
+        start, end = run
+        return self._keys_KXH[layer][:, start:end], self._values_KXH[layer][:, start:end]
 
-    def advance(self, num_tokens: int) -> None:
-        self.length += num_tokens
+    def gather(self, layer: int, slots_S: Tensor) -> tuple[Tensor, Tensor]:
+        """-> k_KSH, v_KSH of slots that lie anywhere: copies."""
+        keys_KXH, values_KXH = self._keys_KXH[layer], self._values_KXH[layer]
+        slots_S = slots_S.to(keys_KXH.device)
+        return keys_KXH.index_select(1, slots_S), values_KXH.index_select(1, slots_S)
 
-    def truncate(self, length: int) -> None:
-        """Forget all tokens from `length` on."""
-        assert 0 <= length <= self.length, (length, self.length)
-        self.length = length
+    def copy_block(self, source: int, target: int) -> None:
+        """Make block `target` equal to block `source`, in all layers."""
+        size = self.block_size
+        for pool_KXH in (*self._keys_KXH, *self._values_KXH):
+            pool_KXH[:, target * size : (target + 1) * size] = pool_KXH[:, source * size : (source + 1) * size]
 
     @property
     def num_bytes(self) -> int:
-        """Memory held, in bytes."""
-        return sum(x.nbytes for layer in self._layers if layer is not None for x in layer)
+        """Memory laid out, in bytes."""
+        return sum(x.nbytes for x in (*self._keys_KXH, *self._values_KXH))
 
-    def _room(self, layer: int, kind: int, new_TKH: Tensor, end: int) -> Tensor:
-        held = self._layers[layer]
-        old = held[kind] if held is not None else None
-        if old is not None and old.shape[1] >= end:
-            return old
-        capacity = max(end, self._reserved, int(_GROWTH * old.shape[1]) if old is not None else 0)
-        new = new_TKH.new_empty(new_TKH.shape[1], capacity, new_TKH.shape[2])
-        if old is not None:
-            new[:, : self.length] = old[:, : self.length]
-        return new
+
+class BlockTable:
+    """The blocks of one sequence: its token i is in slot blocks[i // block_size] * block_size + i % block_size.
+
+    Blocks 5, 6 and 2 of 4 slots each:
+
+        token   0  1  2  3 |  4  5  6  7 | 8  9 10 11
+        slot   20 21 22 23 | 24 25 26 27 | 8  9 10 11
+
+    The first 10 tokens are two runs, (20, 28) and (8, 10).
+    """
+
+    __slots__ = ("_runs", "block_size", "blocks")
+
+    def __init__(self, block_size: int, blocks: Iterable[int] = ()) -> None:
+        self.block_size = block_size
+        self.blocks: list[int] = []
+        self._runs: list[list[int]] = []  # of blocks, [from, to); kept so that no pass has to look at every block
+        for block in blocks:
+            self.append(block)
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def num_slots(self) -> int:
+        return len(self.blocks) * self.block_size
+
+    def append(self, block: int) -> None:
+        self.blocks.append(block)
+        if self._runs and self._runs[-1][1] == block:
+            self._runs[-1][1] += 1
+        else:
+            self._runs.append([block, block + 1])
+
+    def pop(self) -> int:
+        """Give up the last block. -> which it was."""
+        self._runs[-1][1] -= 1
+        if self._runs[-1][0] == self._runs[-1][1]:
+            self._runs.pop()
+        return self.blocks.pop()
+
+    def replace(self, index: int, block: int) -> None:
+        """Another block takes the place of blocks[index]."""
+        behind = [block]
+        while len(self.blocks) > index + 1:
+            behind.append(self.pop())
+        self.pop()
+        self.append(behind[0])
+        for each in reversed(behind[1:]):
+            self.append(each)
+
+    def slots(self, start: int, end: int) -> np.ndarray:
+        """Slots of tokens `start` .. `end`, int64."""
+        size = self.block_size
+        first = start // size
+        blocks = np.array(self.blocks[first : -(-end // size)], dtype=np.int64)
+        tokens = np.arange(start, end)
+        return blocks[tokens // size - first] * size + tokens % size
+
+    def runs(self, num_tokens: int) -> tuple[Run, ...]:
+        """The first tokens as runs of neighbouring slots, in order."""
+        assert num_tokens <= self.num_slots, (num_tokens, self.num_slots)
+        return take_runs(((start * self.block_size, end * self.block_size) for start, end in self._runs), num_tokens)
+
+
+def take_runs(runs: Iterable[Run], num_tokens: int) -> tuple[Run, ...]:
+    """The first tokens of the runs: 10 of (20, 28), (8, 12) are (20, 28), (8, 10)."""
+    taken: list[Run] = []
+    for start, end in runs:
+        if num_tokens <= 0:
+            break
+        taken.append((start, min(end, start + num_tokens)))
+        num_tokens -= end - start
+    return tuple(taken)

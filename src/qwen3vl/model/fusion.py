@@ -32,15 +32,17 @@ class Fused:
         return x_TD.index_add(0, self.visual_M.to(x_TD.device), self.deepstack[k].to(x_TD))
 
 
-def fuse(
-    input_ids_T: Tensor, embeddings_TD: Tensor, features: VisualFeatures, placeholder_ids: tuple[int, int]
-) -> Fused:
-    """Put the visual embeddings, in order, where the placeholders (picture or video) are.
+def placeholders(input_ids_T: Tensor, placeholder_ids: tuple[int, int]) -> Tensor:
+    """-> indices of the tokens that stand for a picture or a video."""
+    is_visual_T = (input_ids_T == placeholder_ids[0]) | (input_ids_T == placeholder_ids[1])
+    return is_visual_T.nonzero(as_tuple=True)[0]
+
+
+def fuse(embeddings_TD: Tensor, features: VisualFeatures, visual_M: Tensor) -> Fused:
+    """Put the visual embeddings, in order, at the tokens `visual_M`.
 
     Raises InvalidRequest if the counts differ.
     """
-    is_visual_T = (input_ids_T == placeholder_ids[0]) | (input_ids_T == placeholder_ids[1])
-    visual_M = is_visual_T.nonzero(as_tuple=True)[0]
     if len(visual_M) != len(features):
         raise InvalidRequest(
             f"the prompt has {len(visual_M)} picture and video placeholders, "

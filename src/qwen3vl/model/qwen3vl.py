@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from qwen3vl.config import ModelConfig
 from qwen3vl.model.attention import ForwardContext, make_attention
-from qwen3vl.model.fusion import Fused, fuse
+from qwen3vl.model.cache import PagedKVCache
+from qwen3vl.model.fusion import Fused, fuse, placeholders
 from qwen3vl.model.text import TextAttention, TextModel
 from qwen3vl.model.vision import Grid, VisionAttention, VisionTower, VisualFeatures, run_to_end
 
@@ -60,6 +61,12 @@ class Qwen3VL(nn.Module):
             if isinstance(module, (TextAttention, VisionAttention)):
                 module.attention = attention
 
+    def new_cache(self, num_blocks: int, block_size: int = 16) -> PagedKVCache:
+        """Room for the keys and values of num_blocks x block_size tokens, each layer's where the layer is."""
+        layers = self.language_model.layers
+        devices = [next(layer.parameters()).device for layer in layers]
+        return PagedKVCache(self.config.text, num_blocks, block_size, self.dtype, devices)
+
     def encode_visuals(
         self, patches_PC: Tensor, frames: Sequence[Grid], progress: Progress | None = None
     ) -> VisualFeatures:
@@ -101,19 +108,25 @@ class Qwen3VL(nn.Module):
         context: ForwardContext,
         features: VisualFeatures | None = None,
         logits_at: Tensor | None = None,
+        visual_at_M: Tensor | None = None,
     ) -> Tensor:
         """-> logits_RV for the tokens `logits_at` (indices; None: all T).
 
-        `features` belong to the placeholders among these tokens, in order; None: there are none.
+        `features` belong to the tokens `visual_at_M` (None: to the placeholders among these tokens), in
+        order; None: there are none. An answer can hold the ids of placeholders too: nothing belongs to those.
         """
-        hidden_TD = self.language_model(self.embed(input_ids_T, features), positions_3T, context)
+        hidden_TD = self.language_model(self.embed(input_ids_T, features, visual_at_M), positions_3T, context)
         return self.lm_head(hidden_TD if logits_at is None else hidden_TD[logits_at])
 
-    def embed(self, input_ids_T: Tensor, features: VisualFeatures | None = None) -> Fused:
+    def embed(
+        self, input_ids_T: Tensor, features: VisualFeatures | None = None, visual_at_M: Tensor | None = None
+    ) -> Fused:
         embeddings_TD = self.language_model.embed_tokens(input_ids_T)
         if features is None:
             return Fused(embeddings_TD)
-        return fuse(input_ids_T, embeddings_TD, features, (self.config.image_token_id, self.config.video_token_id))
+        if visual_at_M is None:
+            visual_at_M = placeholders(input_ids_T, (self.config.image_token_id, self.config.video_token_id))
+        return fuse(embeddings_TD, features, visual_at_M)
 
 
 def _chunks(frames: Sequence[Grid], limit: int) -> list[list[Grid]]:

@@ -43,9 +43,6 @@ class TextModel(nn.Module):
             x_TD = layer(x_TD, rotary, context)
             if i < len(inputs.deepstack):
                 x_TD = inputs.add_deepstack(x_TD, i)
-        for segment in context.segments:
-            if segment.cache is not None:
-                segment.cache.advance(segment.length)
         return self.norm(x_TD.to(self.norm.weight.device))
 
     def rotary(self, positions_3T: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -99,16 +96,10 @@ class TextAttention(nn.Module):
         k_TKH = rotate(self.k_norm(self._heads(self.k_proj(x_TD))), *rotary)
         v_TKH = self._heads(self.v_proj(x_TD))
         if context.layout is not None:
-            return self.o_proj(self.attention.packed(q_TNH, k_TKH, v_TKH, context.layout).flatten(1))
-        out = []
-        for segment in context.segments:
-            q, k, v = q_TNH[segment.slice], k_TKH[segment.slice], v_TKH[segment.slice]
-            if segment.cache is None:
-                k_KSH, v_KSH = k.transpose(0, 1), v.transpose(0, 1)
-            else:
-                k_KSH, v_KSH = segment.cache.append(self.index, k, v)
-            out.append(self.attention.causal(q, k_KSH, v_KSH).flatten(1))
-        return self.o_proj(out[0] if len(out) == 1 else torch.cat(out))
+            out_TNH = self.attention.packed(q_TNH, k_TKH, v_TKH, context.layout)
+        else:
+            out_TNH = self.attention.cached(q_TNH, k_TKH, v_TKH, context, self.index)
+        return self.o_proj(out_TNH.flatten(1))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_dim))
