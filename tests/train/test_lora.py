@@ -15,20 +15,21 @@ from qwen3vl.model.attention import ForwardContext
 from qwen3vl.model.checkpoint import load_model
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.train.lora import (
-    PARTS,
-    LoraSettings,
+    GROUPS,
     add_lora,
     export_merged,
     load_adapter,
     lora_parameters,
     merge_lora,
     save_adapter,
+    target_modules,
 )
+from qwen3vl.train.settings import LoraSettings
 from tests import models
 
 CONFIG = models.small_config("4b")
 PROMPT = models.make_prompt(CONFIG, 6, ("image", 4, 6), 9)
-ALL = LoraSettings(rank=4, alpha=12, parts=PARTS)
+ALL = LoraSettings(rank=4, alpha=12, targets=GROUPS)
 
 
 def logits(model: Qwen3VL) -> Tensor:
@@ -137,8 +138,8 @@ def test_export(saved: tuple[Path, Tensor], tmp_path: Path) -> None:
 
 def test_mixture_of_experts() -> None:
     with pytest.raises(UnsupportedOption, match=r"mlp\.experts\.gate_up_proj"):
-        adapted(LoraSettings(), "30b-a3b")
-    model = adapted(LoraSettings(parts=("attention", "vision", "mergers")), "30b-a3b")
+        adapted(LoraSettings(targets=("attention", "mlp")), "30b-a3b")
+    model = adapted(LoraSettings(targets=("attention", "vision", "mergers")), "30b-a3b")
     assert not any("mlp.experts" in name for name in lora_parameters(model))
 
 
@@ -178,15 +179,14 @@ def test_weights_that_do_not_fit(saved: tuple[Path, Tensor], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("values", "match"),
+    ("target", "error", "match"),
     [
-        ({"rank": 0}, "rank=0"),
-        ({"alpha": 0.0}, "alpha=0.0"),
-        ({"dropout": 1.0}, "dropout=1.0"),
-        ({"parts": ("head",)}, "choose one or more of attention"),
-        ({"parts": ()}, "choose one or more"),
+        ("head", InvalidParams, "'head' is no layer of the model, and none of attention, mlp, vision, mergers"),
+        ("norm", InvalidParams, "'norm' is no layer"),
+        ("proj", UnsupportedOption, r"patch_embed\.proj is a convolution"),
+        ("lm_head", UnsupportedOption, "shares its weight with the embeddings"),
     ],
 )
-def test_settings(values: dict[str, Any], match: str) -> None:
-    with pytest.raises(InvalidParams, match=match):
-        LoraSettings(**values)
+def test_refused_targets(target: str, error: Any, match: str) -> None:
+    with pytest.raises(error, match=match):
+        target_modules(models.ours(models.small_folder("4b")), ("q_proj", target))

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,70 +24,51 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qwen3vl.config import ModelConfig
 from qwen3vl.errors import CheckpointNotFound, InvalidParams, UnsupportedOption, WeightsError
 from qwen3vl.model.checkpoint import INDEX_FILE, file_name, load_model, save_model
 from qwen3vl.model.qwen3vl import Qwen3VL
+from qwen3vl.train.settings import LoraSettings
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _ADAPTER = "default"  # peft's own name for the only adapter
 
-# What can be adapted, as the ends of module names that occur nowhere else in the model.
-_TARGETS = {
+# Names for groups of targets: ends of module names that occur nowhere else in the model.
+_GROUPS = {
     "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
     "mlp": ("gate_proj", "up_proj", "down_proj"),
     "vision": ("attn.qkv", "attn.proj", "mlp.linear_fc1", "mlp.linear_fc2"),
     "mergers": ("merger.linear_fc1", "merger.linear_fc2"),
 }
-PARTS = tuple(_TARGETS)
+GROUPS = tuple(_GROUPS)
 
 
-@dataclass(frozen=True, slots=True)
-class LoraSettings:
-    """Which linear layers get factors, and of what size.
+def target_modules(model: Qwen3VL, targets: Sequence[str]) -> list[str]:
+    """The ends of the names of all layers to adapt, the same here and in transformers.
 
-    Attributes:
-        rank: of the two factors.
-        alpha: the product is scaled by alpha / rank.
-        dropout: on the factors' input, while training.
-        parts: of "attention" and "mlp" (language model), "vision" (the tower's blocks) and "mergers"
-            (DeepStack's included). The official fine-tuning adapts the attention alone.
+    A target is the end of a layer's name, or one of GROUPS: attention and mlp of the language model, vision (the
+    tower's blocks), mergers (DeepStack's included). Raises InvalidParams for one that is no layer, and
+    UnsupportedOption for the experts of a mixture and for layers whose adapter would not load elsewhere.
     """
-
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.0
-    parts: tuple[str, ...] = ("attention", "mlp")
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise InvalidParams(f"rank={self.rank}: at least 1 is needed")
-        if not self.alpha > 0:
-            raise InvalidParams(f"alpha={self.alpha}: must be above 0")
-        if not 0 <= self.dropout < 1:
-            raise InvalidParams(f"dropout={self.dropout}: must be at least 0 and below 1")
-        unknown = [part for part in self.parts if part not in PARTS]
-        if unknown or not self.parts:
-            raise InvalidParams(f"parts={list(self.parts)}: choose one or more of {', '.join(PARTS)}")
-
-
-def target_modules(config: ModelConfig, settings: LoraSettings) -> list[str]:
-    """The ends of the names of all adapted modules, the same here and in transformers.
-
-    Raises UnsupportedOption for the experts of a mixture, which are fused tensors and no linear layers.
-    """
-    moe = config.text.moe
-    if moe is not None and "mlp" in settings.parts and len(moe.dense_layers) < config.text.num_hidden_layers:
-        raise UnsupportedOption(
-            "parts: 'mlp' would adapt mlp.experts.gate_up_proj and mlp.experts.down_proj of a mixture-of-experts "
-            "model, which are fused tensors; LoRA is for linear layers: leave 'mlp' out"
-        )
-    ends = [end for part in settings.parts for end in _TARGETS[part]]
-    if "mergers" in settings.parts:
-        count = len(config.vision.deepstack_visual_indexes)
-        ends += [f"deepstack_merger_list.{k}.linear_fc{n}" for k in range(count) for n in (1, 2)]
+    ends = [end for target in targets for end in _GROUPS.get(target, (target,))]
+    if "mergers" in targets:
+        taps = len(model.config.vision.deepstack_visual_indexes)
+        ends += [f"deepstack_merger_list.{k}.linear_fc{n}" for k in range(taps) for n in (1, 2)]
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    for end in ends:
+        found = [name for name in layers if name == end or name.endswith(f".{end}")]
+        if not found and model.config.text.moe is not None and (end in _GROUPS["mlp"] or "expert" in end):
+            raise UnsupportedOption(
+                f"lora target {end!r}: the experts of this model (mlp.experts.gate_up_proj, mlp.experts.down_proj) "
+                "are fused tensors, and LoRA is for linear layers: leave it out"
+            )
+        if not found:
+            raise InvalidParams(f"lora target {end!r} is no layer of the model, and none of {', '.join(GROUPS)}")
+        if "visual.patch_embed.proj" in found:
+            raise UnsupportedOption(f"lora target {end!r}: patch_embed.proj is a convolution elsewhere")
+        if "lm_head" in found and model.config.tie_word_embeddings:
+            raise UnsupportedOption(f"lora target {end!r}: lm_head shares its weight with the embeddings")
     return ends
 
 
@@ -96,7 +76,8 @@ def add_lora(model: Qwen3VL, settings: LoraSettings, base: str = "") -> None:
     """Put trainable factors into the model and freeze all else. The outputs stay as they are: B begins at 0.
 
     `base` is the checkpoint that the adapter belongs to, a folder or a hub name; it is told in its files.
-    The factors are float32 whatever the weights are. Raises UnsupportedOption, also where there are factors already.
+    The factors are float32 whatever the weights are. Raises what `target_modules` does, and UnsupportedOption where
+    there are factors already.
     """
     peft = _peft()
     _refuse_second(model)
@@ -104,7 +85,7 @@ def add_lora(model: Qwen3VL, settings: LoraSettings, base: str = "") -> None:
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=target_modules(model.config, settings),
+        target_modules=target_modules(model, settings.targets),
         bias="none",
         task_type="CAUSAL_LM",
         base_model_name_or_path=base or None,

@@ -25,7 +25,7 @@ class LoraSettings:
 
     Attributes:
         rank, alpha, dropout: as in the peft library; what an adapter adds is scaled by alpha / rank.
-        targets: ends of the names of the layers that get an adapter.
+        targets: ends of the names of the layers that get an adapter, or attention, mlp, vision, mergers.
     """
 
     rank: int = 64
