@@ -69,6 +69,10 @@ class Thing:
         """The longer side in pixels."""
         return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
 
+    @property
+    def area(self) -> float:
+        return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:

@@ -45,9 +45,11 @@ EXTREMES = {
 
 
 def bigger(a: Thing, b: Thing) -> Fit:
-    """By the longer side."""
-    ratio = a.extent / b.extent
-    return True if ratio >= BIGGER else False if ratio <= 1 / BIGGER else None
+    """By the longer side and by the box's area, which must agree: 60 x 30 and 45 x 45 are too close to call."""
+    longer, larger = a.extent / b.extent, a.area / b.area
+    if longer >= BIGGER and larger >= BIGGER:
+        return True
+    return False if longer <= 1 / BIGGER and larger <= 1 / BIGGER else None
 
 
 def smaller(a: Thing, b: Thing) -> Fit:
