@@ -20,7 +20,6 @@ from qwen3vl.train.synthetic.scenes import ask, draw_spec
 from qwen3vl.train.synthetic.sentences import (
     BOX_MAKERS,
     FREE_MAKERS,
-    TOWER_MAKERS,
     Item,
     Maker,
     Panel,
@@ -30,6 +29,7 @@ from qwen3vl.train.synthetic.sentences import (
 from qwen3vl.train.synthetic.sentences import Style as Words
 from qwen3vl.train.synthetic.shapes import Style
 from qwen3vl.train.synthetic.sides import of_side
+from qwen3vl.train.synthetic.tower_sentences import TOWER_MAKERS
 
 QUESTIONS = (
     "{} Is this true or false?",
