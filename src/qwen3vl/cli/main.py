@@ -13,6 +13,7 @@ from qwen3vl.cli.ask import ask
 from qwen3vl.cli.chat import chat
 from qwen3vl.cli.coding import code
 from qwen3vl.cli.count import count
+from qwen3vl.cli.eval import app as eval_app
 from qwen3vl.cli.extract import extract
 from qwen3vl.cli.failures import USAGE, report_text
 from qwen3vl.cli.investigate import investigate
@@ -49,6 +50,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
+app.add_typer(eval_app, name="eval")
 
 # typer may carry click inside itself, where it has no public name
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
