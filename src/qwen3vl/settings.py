@@ -100,6 +100,10 @@ class SamplingParams:
             (log-softmax of the model's raw logits).
         logit_bias: token id -> number added to its logit.
         thinking_budget: a Thinking edition closes its reasoning after this many tokens.
+        loop_guard: what to do with an answer that repeats itself without end (engine/loop_guard.py says when
+            that is): "stop" ends it with stop_reason "repetition"; "rewind" takes the repetition back and goes
+            on without the token that began it, three times at most, and holds back streamed text that may
+            have to be taken back; "off" lets it run.
         json_schema, regex, grammar: constraints; refused until the engine has them.
     """
 
@@ -121,6 +125,7 @@ class SamplingParams:
     top_logprobs: int = 0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     thinking_budget: int | None = None
+    loop_guard: Literal["stop", "rewind", "off"] = "stop"
     json_schema: Mapping[str, Any] | None = None
     regex: str | None = None
     grammar: str | None = None
@@ -143,6 +148,7 @@ class SamplingParams:
         check_integer("top_logprobs", self.top_logprobs, minimum=0, required=True)
         check_integer("thinking_budget", self.thinking_budget, minimum=0)
         check_integer("seed", self.seed, minimum=0)
+        check_choice("loop_guard", self.loop_guard, ("stop", "rewind", "off"))
         if any(not isinstance(s, str) or not s for s in self.stop):
             raise InvalidParams("stop must hold non-empty strings")
         if self.top_logprobs > 0 and not self.logprobs:

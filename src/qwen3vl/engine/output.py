@@ -224,19 +224,30 @@ class ThinkingBudget:
     def __init__(self, budget: int, closing_ids: Sequence[int], end_id: int) -> None:
         assert end_id in closing_ids, (end_id, closing_ids)
         self._left = budget
-        self._closing = list(closing_ids)
+        self._closing_ids = tuple(closing_ids)
+        self._num_forced = 0  # of closing_ids
         self._end_id = end_id
         self._closed = False
 
     def next_forced(self) -> int | None:
         """The token that must come next, or None where the model is free."""
-        return self._closing[0] if self._left <= 0 and self._closing and not self._closed else None
+        if self._left > 0 or self._closed or self._num_forced == len(self._closing_ids):
+            return None
+        return self._closing_ids[self._num_forced]
 
     def record(self, token_id: int) -> None:
         """Count a token that was generated, forced or not."""
         if token_id == self.next_forced():
-            del self._closing[0]
+            self._num_forced += 1
         elif token_id == self._end_id:
             self._closed = True
         else:
             self._left -= 1
+
+    def rewind(self, num_tokens: int) -> None:
+        """Take back the last tokens, which do not reach back behind the end of the reasoning."""
+        if self._closed or self._num_forced == len(self._closing_ids):
+            return
+        forced = min(self._num_forced, num_tokens)
+        self._num_forced -= forced
+        self._left += num_tokens - forced

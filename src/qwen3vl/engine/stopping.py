@@ -53,6 +53,16 @@ class StopChecker:
         """Whether this token, coming next, ends the answer; its text is then not part of it."""
         return token_id in self._end_ids and self.num_tokens >= self._min_tokens
 
+    def ends_after(self, num_more: int, token_id: int) -> bool:
+        """Whether the answer ends with `token_id` as the last of so many tokens that come next: by a token or by
+        its length."""
+        num_tokens = self.num_tokens + num_more
+        return num_tokens == self._limit or (token_id in self._end_ids and num_tokens > self._min_tokens)
+
+    def may_end_after(self, num_more: int) -> bool:
+        """Whether `min_tokens` are reached with so many tokens more."""
+        return self.num_tokens + num_more >= self._min_tokens
+
     def push(self, token_id: int, text: str) -> str:
         """Take the next token and the text that the decoder released with it; returns what may be shown."""
         assert self.finish_reason is None, "the answer has ended"
