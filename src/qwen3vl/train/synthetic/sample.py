@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from qwen3vl.types import ImagePart, MediaOptions, Message, Tool, VideoPart
+from PIL import Image
+
+from qwen3vl.types import ImagePart, MediaOptions, Message, TextPart, Tool, VideoPart
 
 Side = Literal["train", "heldout"]
 PixelBox: TypeAlias = tuple[float, float, float, float]
@@ -207,6 +209,15 @@ def _media_parts(messages: tuple[Message, ...]) -> Iterator[ImagePart | VideoPar
         for part in message.content:
             if isinstance(part, (ImagePart, VideoPart)):
                 yield part
+
+
+NATIVE = MediaOptions(min_pixels=32 * 32, max_pixels=1024 * 1024)
+"""Pictures are shown at their own size, rounded to whole merged tokens, however small they are."""
+
+
+def asked(picture: Image.Image, question: str) -> tuple[Message, ...]:
+    """The one turn that most tasks ask: the picture, then the question."""
+    return (Message("user", (ImagePart(picture), TextPart(question))),)
 
 
 Task: TypeAlias = Callable[[random.Random, Side], SyntheticSample]

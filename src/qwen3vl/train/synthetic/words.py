@@ -7,6 +7,7 @@ shall fail, so a good part of every text is invented or is a number.
 from __future__ import annotations
 
 import random
+import re
 import string
 from functools import lru_cache
 from pathlib import Path
@@ -43,6 +44,9 @@ _ONSETS = _list("""b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kr l m n p p
 sc sh sk sl sm sn sp st str sw t th tr tw v w wh y z""")
 _VOWELS = _list("a e i o u a e i o u ai au ea ee ie oa oo ou y")
 _CODAS = ("", "", "", *_list("b ck d f g k l ll lt m mp n nd ng nk nt p r rd rk rm rn rt s sh sk ss st t th x z"))
+_RUDE = re.compile(
+    r"fuck|shit|cunt|nigg|fag|cock|whor|bitch|slut|rape|twat|nazi|kike|dyke|spic|wank|piss", re.IGNORECASE
+)
 CURRENCIES = ("$", "€", "£", "¥", "USD ", "EUR ", "CHF ", "kr ", "RM", "Rs ")
 MONTHS = _list("January February March April May June July August September October November December")
 _PUNCTUATION = (",", ".", ":", ";", "!", "?")
@@ -54,7 +58,8 @@ def dictionary(language: str) -> tuple[str, ...]:
     path = _FOLDER / language
     if not path.is_file():
         return tuple(_SMALL) if language == DICTIONARIES[0] else ()
-    return tuple(w for w in path.read_text(encoding="utf-8").split() if w.isalpha() and 2 <= len(w) <= 14)
+    words = path.read_text(encoding="utf-8").split()
+    return tuple(w for w in words if w.isalpha() and 2 <= len(w) <= 14 and not _RUDE.search(w))
 
 
 def word(rng: random.Random, side: Side, language: str = DICTIONARIES[0]) -> str:
