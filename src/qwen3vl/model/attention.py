@@ -10,8 +10,9 @@ log-sum-exp.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qwen3vl.errors import UnsupportedOption
-from qwen3vl.model.cache import BlockTable, PagedKVCache, Run, take_runs
+from qwen3vl.model.cache import BlockTable, PagedKVCache, Run, split_runs, take_runs
 from qwen3vl.model.packed_attention import PackedLayout, packed_causal, packed_frames
 
 MAX_RUNS = 8  # of one sequence; one that is scattered wider is gathered into one piece: a copy, but one call
@@ -47,11 +48,17 @@ class Segment:
     def slice(self) -> slice:
         return slice(self.start, self.start + self.length)
 
-    def read(self, cache: PagedKVCache, layer: int, num_tokens: int) -> list[tuple[Tensor, Tensor]]:
-        """-> keys and values of the first tokens, k_KSH and v_KSH, in up to MAX_RUNS pieces."""
-        if self.slots_S is not None:
-            return [cache.gather(layer, self.slots_S[:num_tokens])]
-        return [cache.read(layer, run) for run in take_runs(self.runs, num_tokens)]
+    def read(self, cache: PagedKVCache, layer: int, num_tokens: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """-> keys and values of the first tokens, k_KSH and v_KSH, in up to MAX_RUNS pieces.
+
+        More where the cache bounds what may be read at a time; each is made when it is asked for.
+        """
+        if self.slots_S is None:
+            for run in split_runs(take_runs(self.runs, num_tokens), cache.max_read):
+                yield cache.read(layer, run)
+        else:
+            for slots in self.slots_S[:num_tokens].split(cache.max_read or num_tokens):
+                yield cache.gather(layer, slots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +232,26 @@ def write(context: ForwardContext, layer: int, k_TKH: Tensor, v_TKH: Tensor) -> 
     return context.cache
 
 
-def _attend_one(q_1NH: Tensor, parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def _attend_one(q_1NH: Tensor, parts: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
     """A single token sees everything. -> out_1NH."""
-    q_KGH = _group(q_1NH, len(parts[0][0]))
-    if len(parts) == 1:
-        k_KSH, v_KSH = parts[0]
+    k_KSH, v_KSH = next(parts)
+    q_KGH, second = _group(q_1NH, len(k_KSH)), next(parts, None)
+    if second is None:
         return _ungroup(F.scaled_dot_product_attention(q_KGH[None], k_KSH[None], v_KSH[None])[0], 1)
-    outs, sums = zip(*(attend_with_lse(q_KGH, k, v) for k, v in parts), strict=True)
-    return _ungroup(join(outs, sums), 1)
+    return _ungroup(_attend_parts(q_KGH, chain([(k_KSH, v_KSH), second], parts))[0], 1)
+
+
+def _attend_parts(q_KRH: Tensor, parts: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """All rows see all keys, which come part by part. -> (out_KRH, log-sum-exp_KR)."""
+    outs: list[Tensor] = []
+    sums: list[Tensor] = []
+    for k_KSH, v_KSH in parts:
+        if len(outs) == MAX_RUNS:  # however many parts: never more than this many answers at a time
+            outs, sums = [join(outs, sums)], [torch.stack(sums).logsumexp(0)]
+        out_KRH, lse_KR = attend_with_lse(q_KRH, k_KSH, v_KSH)
+        outs.append(out_KRH)
+        sums.append(lse_KR)
+    return join(outs, sums), torch.stack(sums).logsumexp(0)
 
 
 def _attend_own(q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
@@ -242,17 +261,14 @@ def _attend_own(q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)[0].transpose(0, 1)
 
 
-def _attend_past_and_own(q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, past: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def _attend_past_and_own(q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, past: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """All of the past is visible to each token, its own chunk causally. -> out_TNH."""
-    q_KRH, outs, sums = _group(q_TNH, k_TKH.shape[1]), [], []
-    for k_KSH, v_KSH in past:
-        out_KRH, lse_KR = attend_with_lse(q_KRH, k_KSH, v_KSH)
-        outs.append(_ungroup(out_KRH, len(q_TNH)))
-        sums.append(_ungroup(lse_KR[..., None], len(q_TNH))[..., 0])
+    past_KRH, past_lse_KR = _attend_parts(_group(q_TNH, k_TKH.shape[1]), past)
+    past_TNH, past_lse_TN1 = (_ungroup(x, len(q_TNH)) for x in (past_KRH, past_lse_KR[..., None]))
     repeat = q_TNH.shape[1] // k_TKH.shape[1]
     k_NTH, v_NTH = (x.transpose(0, 1).repeat_interleave(repeat, 0) for x in (k_TKH, v_TKH))
     own_NTH, own_lse_NT = attend_with_lse(q_TNH.transpose(0, 1), k_NTH, v_NTH, causal=True)
-    return join([*outs, own_NTH.transpose(0, 1)], [*sums, own_lse_NT.transpose(0, 1)])
+    return join([past_TNH, own_NTH.transpose(0, 1)], [past_lse_TN1[..., 0], own_lse_NT.transpose(0, 1)])
 
 
 def join(outs: Sequence[Tensor], log_sum_exps: Sequence[Tensor]) -> Tensor:

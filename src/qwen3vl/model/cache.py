@@ -9,7 +9,7 @@ H head size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -27,7 +27,12 @@ class PagedKVCache:
 
     Args:
         devices: of each layer.
+
+    Attributes:
+        max_read: tokens that may be read at a time; None: reading costs nothing, so there is no bound.
     """
+
+    max_read: int | None = None
 
     def __init__(
         self, config: TextConfig, num_blocks: int, block_size: int, dtype: torch.dtype, devices: Sequence[torch.device]
@@ -59,13 +64,17 @@ class PagedKVCache:
     def copy_block(self, source: int, target: int) -> None:
         """Make block `target` equal to block `source`, in all layers."""
         size = self.block_size
-        for pool_KXH in (*self._keys_KXH, *self._values_KXH):
+        for pool_KXH in self._all_pools():
             pool_KXH[:, target * size : (target + 1) * size] = pool_KXH[:, source * size : (source + 1) * size]
 
     @property
     def num_bytes(self) -> int:
         """Memory laid out, in bytes."""
-        return sum(x.nbytes for x in (*self._keys_KXH, *self._values_KXH))
+        return sum(x.nbytes for x in self._all_pools())
+
+    def _all_pools(self) -> tuple[Tensor, ...]:
+        """Everything that is kept by slot, along axis 1."""
+        return (*self._keys_KXH, *self._values_KXH)
 
 
 class BlockTable:
@@ -131,6 +140,13 @@ class BlockTable:
         """The first tokens as runs of neighbouring slots, in order."""
         assert num_tokens <= self.num_slots, (num_tokens, self.num_slots)
         return take_runs(((start * self.block_size, end * self.block_size) for start, end in self._runs), num_tokens)
+
+
+def split_runs(runs: Iterable[Run], most: int | None) -> Iterator[Run]:
+    """The same slots in runs of at most `most`: (20, 28) by 5 is (20, 25), (25, 28)."""
+    for start, end in runs:
+        for part in range(start, end, most or max(1, end - start)):
+            yield part, min(end, part + (most or end - start))
 
 
 def take_runs(runs: Iterable[Run], num_tokens: int) -> tuple[Run, ...]:

@@ -7,6 +7,7 @@ C values of a patch, R rows of logits, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from qwen3vl.config import ModelConfig
 from qwen3vl.model.attention import ForwardContext, make_attention
 from qwen3vl.model.cache import PagedKVCache
 from qwen3vl.model.fusion import Fused, fuse, placeholders
+from qwen3vl.model.int8_cache import Int8KVCache
 from qwen3vl.model.text import TextAttention, TextModel
 from qwen3vl.model.vision import Grid, VisionAttention, VisionTower, VisualFeatures, run_to_end
 
@@ -61,11 +63,15 @@ class Qwen3VL(nn.Module):
             if isinstance(module, (TextAttention, VisionAttention)):
                 module.attention = attention
 
-    def new_cache(self, num_blocks: int, block_size: int = 16) -> PagedKVCache:
-        """Room for the keys and values of num_blocks x block_size tokens, each layer's where the layer is."""
+    def new_cache(self, num_blocks: int, block_size: int = 16, kv_dtype: Literal["int8"] | None = None) -> PagedKVCache:
+        """Room for the keys and values of num_blocks x block_size tokens, each layer's where the layer is.
+
+        `kv_dtype` None keeps them as the model computes them.
+        """
         layers = self.language_model.layers
         devices = [next(layer.parameters()).device for layer in layers]
-        return PagedKVCache(self.config.text, num_blocks, block_size, self.dtype, devices)
+        kind = PagedKVCache if kv_dtype is None else Int8KVCache
+        return kind(self.config.text, num_blocks, block_size, self.dtype, devices)
 
     def encode_visuals(
         self, patches_PC: Tensor, frames: Sequence[Grid], progress: Progress | None = None
