@@ -107,8 +107,8 @@ def test_any_text_comes_back(folder: Path, text: str) -> None:
 
 def test_what_is_frequent_is_one_token(folder: Path) -> None:
     tokenizer = Tokenizer.from_folder(folder)
-    assert [tokenizer.decode([i]) for i in tokenizer.encode('"bbox_2d" the', allow_special=False)][-1] == " the"
-    assert len(tokenizer.encode("bbox", allow_special=False)) == 1
+    assert len(tokenizer.encode(" the", allow_special=False)) == 1
+    assert len(tokenizer.encode(" xyz", allow_special=False)) == 4
 
 
 def test_merges_depend_on_the_texts_alone() -> None:

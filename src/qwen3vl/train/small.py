@@ -44,7 +44,7 @@ CONTEXT = 8192
 MIN_PIXELS = 32 * 32  # of a picture: one merged token; the official 256 x 256 would blow up small crops
 MAX_PIXELS = 1024 * 32 * 32
 MAX_VIDEO_PIXELS = 2048 * 2 * 32 * 32
-TEXTS_PER_TASK = 60
+TEXTS_PER_TASK = 30
 NUM_WORDS = 4000
 
 Progress = Callable[[str, int, int], None]  # what, done, of
