@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from qwen3vl.errors import RenderError
-from qwen3vl.tasks.coding_browser import MAX_PIXELS, find_chromium, screenshot
+from qwen3vl.tasks.chromium import find_chromium
+from qwen3vl.tasks.coding_browser import MAX_PIXELS, screenshot
 from qwen3vl.tasks.coding_render import render, render_drawio
 from qwen3vl.tasks.coding_similarity import similarity
 from tests.unit.tasks.recorded import answer

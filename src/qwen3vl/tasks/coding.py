@@ -14,7 +14,8 @@ from PIL import Image
 
 from qwen3vl.errors import InvalidParams, ParseError, RenderError
 from qwen3vl.tasks.asking import answer_of, image_part, video_part
-from qwen3vl.tasks.coding_browser import SECONDS, VIEWPORT, find_chromium
+from qwen3vl.tasks.chromium import find_chromium
+from qwen3vl.tasks.coding_browser import SECONDS, VIEWPORT
 from qwen3vl.tasks.coding_prompts import PROMPTS, mending, question
 from qwen3vl.tasks.coding_render import render
 from qwen3vl.tasks.coding_similarity import similarity
