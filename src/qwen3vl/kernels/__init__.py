@@ -1,0 +1,1 @@
+"""Fast kernels, each beside the plain torch function that it must equal."""

@@ -1,0 +1,1 @@
+"""Kernels for CPUs: C++ behind a C ABI, called through ctypes."""

@@ -1,0 +1,135 @@
+// AVX2, FMA and F16C. Compiled with those flags alone; called only where the CPU has them.
+#include "kernels.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "pack_group.h"
+
+namespace qwen3vl {
+namespace {
+
+inline __m256i broadcast4(const int8_t* q) {
+  int32_t four;
+  std::memcpy(&four, q, 4);
+  return _mm256_set1_epi32(four);
+}
+
+// Eight rows (half a tile) times R tokens.
+//
+// vpmaddubsw adds two products of an unsigned and a signed byte in 16 bits. With nibbles (at most 15) and activations of
+// at most 127, eight such sums fit: 8 * 2 * 15 * 127 = 30,480. An int8 weight is therefore taken as two nibbles.
+template <int Bits, int R, int Half>
+inline void half_tile(const uint8_t* weights, const Activations& x, int64_t token, float* out) {
+  const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+  __m256 sum[R];
+  for (int m = 0; m < R; ++m) sum[m] = _mm256_setzero_ps();
+  const int8_t* q = x.q + token * x.k;
+  const float* scale = x.scale + token * x.groups;
+  const int32_t* shift = x.shift + token * x.groups;
+  for (int64_t g = 0; g < x.groups; ++g, weights += block_bytes(Bits), q += kGroup, ++scale, ++shift) {
+    const uint8_t* values = weights + kTile * 2 + Half * 32;
+    __m256i dot[R];
+    if (Bits == 4) {
+      for (int m = 0; m < R; ++m) dot[m] = _mm256_setzero_si256();
+#pragma GCC unroll 4
+      for (int v = 0; v < 4; ++v) {
+        const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + v * kLine));
+        const __m256i low = _mm256_and_si256(raw, mask), high = _mm256_and_si256(_mm256_srli_epi16(raw, 4), mask);
+        for (int m = 0; m < R; ++m) {
+          const int8_t* four = q + m * x.k + 4 * v;
+          dot[m] = _mm256_add_epi16(dot[m], _mm256_maddubs_epi16(low, broadcast4(four)));
+          dot[m] = _mm256_add_epi16(dot[m], _mm256_maddubs_epi16(high, broadcast4(four + 16)));
+        }
+      }
+      for (int m = 0; m < R; ++m) dot[m] = _mm256_madd_epi16(dot[m], ones);
+    } else {
+      __m256i upper[R];
+      for (int m = 0; m < R; ++m) dot[m] = upper[m] = _mm256_setzero_si256();
+#pragma GCC unroll 8
+      for (int v = 0; v < 8; ++v) {
+        const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + v * kLine));
+        const __m256i low = _mm256_and_si256(raw, mask), high = _mm256_and_si256(_mm256_srli_epi16(raw, 4), mask);
+        for (int m = 0; m < R; ++m) {
+          const __m256i four = broadcast4(q + m * x.k + 4 * v);
+          dot[m] = _mm256_add_epi16(dot[m], _mm256_maddubs_epi16(low, four));
+          upper[m] = _mm256_add_epi16(upper[m], _mm256_maddubs_epi16(high, four));
+        }
+      }
+      for (int m = 0; m < R; ++m) {
+        const __m256i times16 = _mm256_slli_epi32(_mm256_madd_epi16(upper[m], ones), 4);
+        dot[m] = _mm256_add_epi32(_mm256_madd_epi16(dot[m], ones), times16);
+      }
+    }
+    const __m256 weight_scale = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights + Half * 16)));
+    for (int m = 0; m < R; ++m) {
+      const __m256i exact = _mm256_sub_epi32(dot[m], _mm256_set1_epi32(shift[m * x.groups]));
+      const __m256 factor = _mm256_mul_ps(weight_scale, _mm256_set1_ps(scale[m * x.groups]));
+      sum[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(exact), factor, sum[m]);
+    }
+  }
+  for (int m = 0; m < R; ++m) _mm256_storeu_ps(out + m * kTile + Half * 8, sum[m]);
+}
+
+template <int Bits, int R>
+inline void tokens(const uint8_t* weights, const Activations& x, int64_t token, float* out) {
+  half_tile<Bits, R, 0>(weights, x, token, out);
+  half_tile<Bits, R, 1>(weights, x, token, out);
+}
+
+template <int Bits>
+void tile(const uint8_t* weights, const Activations& x, int64_t first, int count, float* out) {
+  int m = 0;
+  for (; m + 4 <= count; m += 4) tokens<Bits, 4>(weights, x, first + m, out + m * kTile);
+  if (count - m >= 2) {
+    tokens<Bits, 2>(weights, x, first + m, out + m * kTile);
+    m += 2;
+  }
+  if (m < count) tokens<Bits, 1>(weights, x, first + m, out + m * kTile);
+}
+
+void quantize(const float* x, int64_t k, int offset, int8_t* q, float* scale, int32_t* shift) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  for (int64_t g = 0; g < k / kGroup; ++g, x += kGroup, q += kGroup) {
+    __m256 v[4], largest = _mm256_setzero_ps();
+    for (int i = 0; i < 4; ++i) {
+      v[i] = _mm256_loadu_ps(x + 8 * i);
+      largest = _mm256_max_ps(largest, _mm256_andnot_ps(sign, v[i]));
+    }
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(largest), _mm256_extractf128_ps(largest, 1));
+    four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    const float peak = _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
+    const __m256 inverse = _mm256_set1_ps(peak > 1e-35f ? 127.0f / peak : 0.0f);
+    __m256i r[4], total = _mm256_setzero_si256();
+    for (int i = 0; i < 4; ++i) {
+      r[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
+      total = _mm256_add_epi32(total, r[i]);
+    }
+    const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(r[0], r[1]), _mm256_packs_epi32(r[2], r[3]));
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), _mm256_permutevar8x32_epi32(bytes, order));
+    __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(total), _mm256_extracti128_si256(total, 1));
+    sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
+    sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1));
+    scale[g] = peak > 1e-35f ? peak / 127.0f : 0.0f;
+    shift[g] = _mm_cvtsi128_si32(sum) * offset;
+  }
+}
+
+const Kernels table = {"avx2", tile<4>, tile<8>, quantize, pack_group};
+
+}  // namespace
+
+const Kernels* avx2_kernels() { return &table; }
+bool cpu_has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
+
+}  // namespace qwen3vl
+
+#else
+namespace qwen3vl {
+const Kernels* avx2_kernels() { return nullptr; }
+bool cpu_has_avx2() { return false; }
+}  // namespace qwen3vl
+#endif

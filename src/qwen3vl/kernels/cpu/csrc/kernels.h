@@ -1,0 +1,28 @@
+// One table of functions for each instruction set; all of them give the same bits (see the tests).
+#pragma once
+#include <cstdint>
+
+#include "layout.h"
+
+namespace qwen3vl {
+
+struct Kernels {
+  const char* name;
+  // One tile of weights times tokens [first, first + count): out[count][16].
+  void (*tile4)(const uint8_t* tile, const Activations& x, int64_t first, int count, float* out);
+  void (*tile8)(const uint8_t* tile, const Activations& x, int64_t first, int count, float* out);
+  // One token: K values to q, scale and shift.
+  void (*quantize)(const float* x, int64_t k, int offset, int8_t* q, float* scale, int32_t* shift);
+  // One group of weights to integers in [-limit - 1, limit]; returns their scale.
+  float (*pack_group)(const float* x, const float* weight, int limit, int8_t* q);
+};
+
+extern const Kernels* kernels;  // those in use
+
+const Kernels* plain_kernels();
+const Kernels* avx2_kernels();    // null where they were not compiled
+const Kernels* avx512_kernels();
+bool cpu_has_avx2();
+bool cpu_has_avx512();
+
+}  // namespace qwen3vl

@@ -1,0 +1,32 @@
+// The C ABI of qwen3vl's CPU kernels: plain pointers and sizes, called from Python through ctypes.
+//
+// Shape names: M tokens, N output features, K input features (a multiple of 32), G = K / 32 groups.
+// Quantised weights are "packed": tiles of 16 output features, see layout.h. All matrices are dense and row-major.
+// Every function is safe to call from several threads; calls that use the pool take turns.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#define QWEN3VL_API extern "C" __attribute__((visibility("default")))
+
+QWEN3VL_API int qwen3vl_abi_version();
+
+// What runs: "avx512", "avx2" or "plain". `use` selects one by name (for tests) and returns 0, or -1 if this CPU lacks it.
+QWEN3VL_API const char* qwen3vl_isa();
+QWEN3VL_API int qwen3vl_use_isa(const char* name);
+QWEN3VL_API void qwen3vl_set_threads(int count);
+QWEN3VL_API int qwen3vl_threads();
+
+// bits: 4 or 8. -> bytes of a packed matrix.
+QWEN3VL_API size_t qwen3vl_packed_bytes(int bits, int64_t n, int64_t k);
+// Quantise rows of float32 (is_bf16 = 0) or bfloat16 weights. `importance_K` weighs errors by input feature; may be null.
+QWEN3VL_API void qwen3vl_pack(int bits, const void* weights_NK, int is_bf16, int64_t n, int64_t k,
+                              const float* importance_K, uint8_t* packed);
+// Rows `ids` of a packed matrix, dequantised: an embedding.
+QWEN3VL_API void qwen3vl_unpack_rows(int bits, const uint8_t* packed, int64_t k, const int64_t* ids_M, int64_t m,
+                                     float* out_MK);
+// out = x @ w.T + bias, with activations quantised to int8 per token and group of 32. bias may be null.
+// epilogue: 0 none, 1 GELU (tanh), 2 GELU (erf), 3 SwiGLU: features 2i and 2i+1 tiles of 16 are gate and up, out has N / 2,
+//           4 add to what is in `out`.
+QWEN3VL_API void qwen3vl_matmul(int bits, const uint8_t* packed, const float* x_MK, int64_t m, int64_t n, int64_t k,
+                                const float* bias_N, int epilogue, float* out_MN);
