@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from qwen3vl.config import ModelConfig
-from qwen3vl.engine.runner import Runner
+from qwen3vl.engine.conversation import ConversationRunner as Runner
 from qwen3vl.engine.sequence import Prompt, check_context
 from qwen3vl.inputs import ModelInputs
 from qwen3vl.model.editions import edition

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from qwen3vl.config import ModelConfig
-from qwen3vl.engine.runner import Runner
+from qwen3vl.engine.conversation import Conversation
+from qwen3vl.engine.conversation import ConversationRunner as Runner
 from qwen3vl.engine.sampler import draw_like_transformers
 from qwen3vl.engine.sequence import Prompt
-from qwen3vl.engine.sequence import Sequence as Conversation
 from qwen3vl.errors import ConfigError, InvalidParams, InvalidRequest, UnsupportedOption
 from qwen3vl.hf_media import refuse_options
 from qwen3vl.hf_processor import AutoProcessor, ModelBatch, read_generation_config

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from qwen3vl.config import ModelConfig
-from qwen3vl.engine.runner import Progress
+from qwen3vl.engine.conversation import Progress
 from qwen3vl.engine.single import SingleEngine
 from qwen3vl.errors import CheckpointNotFound, Qwen3VLError, UnsupportedOption
 from qwen3vl.model.checkpoint import load_model

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from qwen3vl.config import ModelConfig
-from qwen3vl.engine.runner import Runner
+from qwen3vl.engine.conversation import Conversation
+from qwen3vl.engine.conversation import ConversationRunner as Runner
 from qwen3vl.engine.sequence import Prompt
-from qwen3vl.engine.sequence import Sequence as Conversation
 from qwen3vl.inputs import ModelInputs, Patches, Visual
 from qwen3vl.types import MediaReceipt
 from tests import models

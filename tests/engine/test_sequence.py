@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3vl.config import ModelConfig, RopeConfig
-from qwen3vl.engine.sequence import Prompt, Sequence, check_context, room_for_answer
+from qwen3vl.engine.conversation import Conversation as Sequence
+from qwen3vl.engine.sequence import Prompt, check_context, room_for_answer
 from qwen3vl.errors import ContextTooLong
 from tests import models
 from tests.engine.prompts import make_inputs

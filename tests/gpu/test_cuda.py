@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import qwen3vl
-from qwen3vl.engine.runner import Runner
+from qwen3vl.engine.conversation import ConversationRunner as Runner
 from qwen3vl.engine.sequence import Prompt
 from qwen3vl.model.attention import attend_with_lse, attend_with_lse_plain
 from qwen3vl.model.editions import edition

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from qwen3vl.engine.runner import Runner
+from qwen3vl.engine.conversation import ConversationRunner as Runner
 from qwen3vl.hf import AutoModelForImageTextToText, AutoProcessor
 from qwen3vl.types import ImagePart, MediaOptions, Message, TextPart, VideoPart
 from tests import models, oracle

@@ -22,11 +22,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qwen3vl.config import ModelConfig
-from qwen3vl.engine.runner import Runner
+from qwen3vl.engine.conversation import ConversationRunner as Runner
 from qwen3vl.engine.sequence import Prompt, check_context
 from qwen3vl.errors import ContextTooLong
 from qwen3vl.inputs import ModelInputs
-from qwen3vl.model.attention import SdpaAttention
+from qwen3vl.model.attention import ForwardContext, SdpaAttention, write
 from qwen3vl.model.qwen3vl import Qwen3VL
 from tests import models
 
@@ -42,10 +42,11 @@ class SkippedFirst(SdpaAttention):
     def __init__(self, start: int) -> None:
         self.start = start
 
-    def causal(self, q_TNH: Tensor, k_KSH: Tensor, v_KSH: Tensor) -> Tensor:
-        if k_KSH.shape[1] - len(q_TNH) < self.start:
+    def cached(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, context: ForwardContext, layer: int) -> Tensor:
+        if context.segments[0].past < self.start:
+            write(context, layer, k_TKH, v_TKH)
             return torch.zeros_like(q_TNH)
-        return super().causal(q_TNH, k_KSH, v_KSH)
+        return super().cached(q_TNH, k_TKH, v_TKH, context, layer)
 
 
 @torch.no_grad()

@@ -1,132 +1,157 @@
-"""Puts tokens through the model: prompts in chunks, then answers token by token.
+"""A batch through the model: pieces of the vision tower, then one pass of the decoder.
 
-Shape names: B sequences, T tokens, V vocabulary.
+Shape names: T tokens of the batch, R rows of logits, M visual tokens among the T, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Generator
 from dataclasses import dataclass
-from time import perf_counter
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from qwen3vl.engine.sequence import Prompt, Sequence
-from qwen3vl.inputs import VisualSpan
+from qwen3vl.engine.scheduler import Batch, Chunk
+from qwen3vl.engine.sequence import Sequence
+from qwen3vl.engine.vision_cache import VisionCache
+from qwen3vl.inputs import Visual
 from qwen3vl.model.attention import ForwardContext
+from qwen3vl.model.cache import BlockTable, PagedKVCache
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.model.vision import VisualFeatures
 
-PREFILL_CHUNK = 2048  # tokens of a prompt per pass: bounds activations, however long the prompt
-
-Progress = Callable[[str, int, int], None]  # (what: "vision" or "prefill", done, of)
+PATCHES_PER_PIECE = 4096  # bounds the tower's memory, and how long others wait for one of its blocks
 
 
 @dataclass(frozen=True, slots=True)
-class Prefilled:
-    """The logits behind a prompt, what was reused, and the seconds that vision and decoder took."""
+class PassInputs:
+    """What a pass of the decoder is computed from."""
 
-    logits_V: Tensor
-    num_cached_tokens: int
-    vision_seconds: float
-    prefill_seconds: float
+    ids_T: Tensor
+    positions_3T: Tensor
+    context: ForwardContext
+    features: VisualFeatures | None
+    visual_at_M: Tensor | None
+    logits_at_R: Tensor
 
 
 class Runner:
-    """Runs one model; knows nothing of text, settings or requests."""
+    """Runs one model over one cache; knows nothing of text, settings or requests."""
 
-    def __init__(self, model: Qwen3VL, prefill_chunk: int = PREFILL_CHUNK) -> None:
-        self.model = model
-        self.prefill_chunk = prefill_chunk
+    def __init__(self, model: Qwen3VL, cache: PagedKVCache, vision_cache: VisionCache | None = None) -> None:
+        self.model, self.cache = model, cache
+        self.vision_cache = vision_cache or VisionCache(0)
+        self._looking: dict[Sequence, tuple[int, Generator[int, None, tuple[VisualFeatures, int]]]] = {}
 
-    def new_sequence(self) -> Sequence:
-        return Sequence()
+    def needs_look(self, sequence: Sequence, num_tokens: int) -> bool:
+        """Whether the next `num_tokens` tokens show something that is neither seen nor remembered."""
+        while (visual := sequence.next_unseen(num_tokens)) is not None:
+            digest = sequence.prompt.inputs.visuals[visual].receipt.digest
+            features = self.vision_cache.get(digest, self.model.dtype)
+            if features is None:
+                return True
+            sequence.features[visual] = features
+            if sequence.job is not None:
+                sequence.job.remembered.add(visual)
+        return False
 
     @torch.inference_mode()
-    def prefill(
-        self, sequence: Sequence, prompt: Prompt, *, room: int = 0, progress: Progress | None = None
-    ) -> Prefilled:
-        """Make `sequence` hold exactly `prompt`, reading only what it does not hold yet.
+    def look(self, sequence: Sequence, num_tokens: int) -> int:
+        """The next piece of the vision tower for what the next tokens show. -> how many patches are done with it."""
+        if sequence not in self._looking:
+            number = sequence.next_unseen(num_tokens)
+            assert number is not None
+            self._looking[sequence] = number, self._encode(sequence.prompt.inputs.visuals[number])
+        number, steps = self._looking[sequence]
+        visual = sequence.prompt.inputs.visuals[number]
+        try:
+            return next(steps)
+        except StopIteration as end:
+            del self._looking[sequence]
+            features, num_patches = end.value
+            sequence.features[number] = features
+            self.vision_cache.put(visual.receipt.digest, features)
+            if sequence.job is not None:
+                sequence.job.seen.add(number)
+            return num_patches
 
-        `room` is how many tokens will follow, so that the cache is laid out once. If this is
-        interrupted, the sequence holds the chunks that were read, and a later call goes on from there.
+    def forget(self, sequence: Sequence) -> None:
+        """The sequence waits or has ended: what was begun for it is dropped."""
+        self._looking.pop(sequence, None)
+
+    @torch.inference_mode()
+    def run(self, batch: Batch) -> Tensor:
+        """-> logits_RV, a row for each of batch.writing."""
+        for source, target in batch.copies:
+            self.cache.copy_block(source, target)
+        if not batch.chunks:
+            return torch.empty(0, self.model.config.text.vocab_size, device=self.model.device)
+        return self._forward(self._inputs(batch))
+
+    def _forward(self, inputs: PassInputs) -> Tensor:
+        return self.model(
+            inputs.ids_T,
+            inputs.positions_3T,
+            inputs.context,
+            inputs.features,
+            inputs.logits_at_R,
+            inputs.visual_at_M,
+        )
+
+    def _inputs(self, batch: Batch) -> PassInputs:
+        device = self.model.device
+        ids, positions, shown_at, features = [], [], [], []
+        ends = np.cumsum([chunk.length for chunk in batch.chunks])
+        for chunk, last in zip(batch.chunks, ends, strict=True):
+            sequence, start = chunk.sequence, chunk.sequence.num_computed
+            ids.append(sequence.ids(start, start + chunk.length))
+            positions.append(sequence.positions(start, start + chunk.length))
+            at, part = sequence.visual_tokens(start, start + chunk.length)
+            if part is not None:
+                shown_at.append(at + (last - chunk.length))
+                features.append(part)
+        return PassInputs(
+            torch.from_numpy(np.concatenate(ids)).to(device),
+            torch.from_numpy(np.concatenate(positions, axis=1)).to(device),
+            ForwardContext.paged(self.cache, (_part(chunk) for chunk in batch.chunks)),
+            VisualFeatures.join(features) if features else None,
+            torch.from_numpy(np.concatenate(shown_at)).to(device) if features else None,
+            torch.from_numpy(ends[[number for number, _ in batch.writing]] - 1).to(device),
+        )
+
+    def _encode(self, visual: Visual) -> Generator[int, None, tuple[VisualFeatures, int]]:
+        """A picture or video through the tower, a bounded number of frames at a time.
+
+        Stops after each block and each part; gives the patches that are done since it stopped last.
         """
-        shared = sequence.shared_prefix(prompt)
-        sequence.truncate(shared)
-        started = perf_counter()
-        features = self._features(prompt, shared, progress)
-        read_from = perf_counter()
-        sequence.reserve(prompt.num_tokens + room, self.model)
-        used = 0
-        for start in range(shared, prompt.num_tokens, self.prefill_chunk):
-            end = min(start + self.prefill_chunk, prompt.num_tokens)
-            count = prompt.num_placeholders(start, end)
-            logits_1V = self._chunk(sequence, prompt, start, end, features and features.slice(used, used + count))
-            used += count
-            if progress is not None:
-                progress("prefill", end - shared, prompt.num_tokens - shared)
-        sequence.next_position = prompt.next_position
-        return Prefilled(logits_1V[0], shared, read_from - started, perf_counter() - read_from)
-
-    @torch.inference_mode()
-    def decode(self, sequences: SequenceOf[Sequence], token_ids: SequenceOf[int]) -> Tensor:
-        """Append one token to each sequence. -> logits_BV for the tokens behind them."""
-        return torch.cat([self._decode_one(s, token) for s, token in zip(sequences, token_ids, strict=True)])
-
-    def _decode_one(self, sequence: Sequence, token_id: int) -> Tensor:
-        device = self.model.device
-        sequence.reserve(sequence.num_cached_tokens + 1, self.model)
-        positions_31 = torch.tensor([sequence.next_position], device=device).expand(3, -1)
-        logits_1V = self.model(torch.tensor([token_id], device=device), positions_31, self._context(sequence, 1))
-        sequence.token_ids.append(token_id)
-        sequence.next_position += 1
-        return logits_1V
-
-    def _context(self, sequence: Sequence, length: int) -> ForwardContext:
-        assert sequence.cache is not None
-        return ForwardContext.paged(sequence.cache, [(sequence.table, sequence.num_cached_tokens, length)])
-
-    def _chunk(
-        self, sequence: Sequence, prompt: Prompt, start: int, end: int, features: VisualFeatures | None
-    ) -> Tensor:
-        device = self.model.device
-        ids_T = torch.from_numpy(prompt.inputs.input_ids_T[start:end]).to(device)
-        positions_3T = torch.from_numpy(prompt.positions_3T[:, start:end]).to(device)
-        context = self._context(sequence, end - start)
-        last = torch.tensor([end - start - 1], device=device)
-        logits_1V = self.model(ids_T, positions_3T, context, features if features else None, last)
-        sequence.token_ids += prompt.inputs.input_ids_T[start:end].tolist()
-        sequence.visuals += [prompt.key(span) for span in prompt.inputs.spans if start <= span.start < end]
-        return logits_1V
-
-    def _features(self, prompt: Prompt, shared: int, progress: Progress | None) -> VisualFeatures | None:
-        """The visual tokens behind the first `shared` tokens: whole frames, since no prefix ends inside one."""
-        spans = [span for span in prompt.inputs.spans if span.start >= shared]
-        if not spans:
-            return None
-        total, done, parts = sum(h * w for h, w in (span.grid_hw for span in spans)), 0, []
-        for own in _by_visual(spans):
-            area = own[0].grid_hw[0] * own[0].grid_hw[1]
-            patches = prompt.inputs.visuals[own[0].visual].patches
-            patches_PC = torch.from_numpy(patches.read(own[0].frame * area, (own[-1].frame + 1) * area))
-
-            def report(part: int, _: int, before: int = done) -> None:
-                if progress is not None:
-                    progress("vision", before + part, total)
-
-            parts.append(self.model.encode_visuals(patches_PC, [span.grid_hw for span in own], report))
-            done += area * len(own)
-        return VisualFeatures.join(parts)
+        frames, height, width = visual.grid_thw
+        area, merged = height * width, self.model.config.vision.spatial_merge_size**2
+        count = max(1, PATCHES_PER_PIECE // area)
+        whole: VisualFeatures | None = None
+        for first in range(0, frames, count):
+            last = min(first + count, frames)
+            patches_PC = torch.from_numpy(visual.patches.read(first * area, last * area)).to(self.model.device)
+            part = yield from _zeros(self.model.visual.encode_steps(patches_PC, [(height, width)] * (last - first)))
+            if count >= frames:
+                return part, len(patches_PC)
+            whole = whole or part.empty_like(frames * area // merged)
+            whole.put(first * area // merged, part)  # in place: joining at the end would hold everything twice
+            if last < frames:
+                yield len(patches_PC)
+        assert whole is not None
+        return whole, len(patches_PC)
 
 
-def _by_visual(spans: SequenceOf[VisualSpan]) -> list[list[VisualSpan]]:
-    """Spans of one picture or video together; they follow each other."""
-    groups: list[list[VisualSpan]] = []
-    for span in spans:
-        if groups and groups[-1][-1].visual == span.visual:
-            groups[-1].append(span)
-        else:
-            groups.append([span])
-    return groups
+def _zeros(steps: Generator[None, None, VisualFeatures]) -> Generator[int, None, VisualFeatures]:
+    """The same steps; with none of them are patches done."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+        yield 0
+
+
+def _part(chunk: Chunk) -> tuple[BlockTable, int, int]:
+    return chunk.sequence.table, chunk.sequence.num_computed, chunk.length

@@ -183,6 +183,8 @@ class BatchSampler:
         forced = forced or [None] * len(samplers)
         assert len(logits_BV) == len(samplers) == len(forced), (len(logits_BV), len(samplers), len(forced))
         assert all(s.vocab_size == logits_BV.shape[1] for s in samplers), logits_BV.shape
+        if not samplers:
+            return []
         logits_BV = logits_BV.float()
         chosen = _choose(_edited(logits_BV, samplers), samplers, forced)
         for sampler, token in zip(samplers, chosen, strict=True):

@@ -1,20 +1,27 @@
-"""One conversation as the model holds it: its tokens, its cache, and where it goes on.
+"""A prompt, and one answer to it as the model sees it: tokens, positions, blocks of the cache.
 
 Shape names: T tokens of a prompt.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qwen3vl.config import ModelConfig
+from qwen3vl.engine.block_manager import chain
 from qwen3vl.errors import ContextTooLong
 from qwen3vl.inputs import ModelInputs, VisualSpan
-from qwen3vl.model.cache import BlockTable, PagedKVCache
+from qwen3vl.model.cache import BlockTable
 from qwen3vl.model.positions import mrope_positions
-from qwen3vl.model.qwen3vl import Qwen3VL
+from qwen3vl.model.vision import VisualFeatures
+
+if TYPE_CHECKING:
+    from qwen3vl.engine.job import Job, Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,70 +54,141 @@ class Prompt:
         """What tells one run of placeholders from another: its place, its pixels (by digest), its frame."""
         return span.start, self.inputs.visuals[span.visual].receipt.digest, span.frame
 
+    def spans_in(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """(its number, first, last + 1) of each span that has placeholders first..last among tokens start..end."""
+        for index in range(bisect_right(self.spans, start, key=lambda span: span[1]), len(self.spans)):
+            first, last = self.spans[index]
+            if first >= end:
+                return
+            yield index, max(first, start), min(last, end)
+
     def num_placeholders(self, start: int, end: int) -> int:
         """Visual tokens among tokens start..end."""
         return sum(max(0, min(end, b) - max(start, a)) for a, b in self.spans)
 
 
-@dataclass(slots=True)
 class Sequence:
-    """Tokens whose keys and values are in a cache of their own.
+    """One answer on its way: the prompt, the tokens behind it, and where their keys and values lie.
 
-    A later prompt that begins like this one (the next turn of a conversation) goes on from the part
-    they share: same tokens, and the same pictures by digest.
+    Tokens are computed in order. All but the last `num_pending` are in the cache; when none is pending,
+    the model's logits give the next token.
+
+        prompt tokens ............ | answer tokens
+        computed ........................... | pending
 
     Attributes:
-        token_ids: the tokens in the cache.
-        next_position: position of the next token.
-        visuals: Prompt.key of every visual span that begins among the tokens, in order.
+        order: (arrival of the request, number of the answer): who comes first.
+        job, writer: the request, and what makes text of the tokens; None in hf.generate.
+        answer_ids: tokens behind the prompt.
+        table: its blocks; empty while the sequence waits.
+        num_computed: tokens whose keys and values are in the cache.
+        features: visual tokens of the pictures and videos that are being read, by their number in the prompt.
+        siblings: further answers to the same prompt, which begin when it has been read.
     """
 
-    cache: PagedKVCache | None = None
-    table: BlockTable = field(default_factory=lambda: BlockTable(16))
-    token_ids: list[int] = field(default_factory=list)
-    next_position: int = 0
-    visuals: list[tuple[int, str, int]] = field(default_factory=list)
+    def __init__(
+        self,
+        prompt: Prompt,
+        table: BlockTable,
+        *,
+        order: tuple[int, int] = (0, 0),
+        job: Job | None = None,
+        writer: Writer | None = None,
+    ) -> None:
+        self.prompt, self.table, self.order = prompt, table, order
+        self.job, self.writer = job, writer
+        self.answer_ids: list[int] = []
+        self.num_computed = 0
+        self.features: dict[int, VisualFeatures] = {}
+        self.siblings: list[Sequence] = []
+        self._hashes: list[bytes] = []
+        self._root = b""
 
     @property
-    def num_cached_tokens(self) -> int:
-        return len(self.token_ids)
+    def num_tokens(self) -> int:
+        return self.prompt.num_tokens + len(self.answer_ids)
 
-    def shared_prefix(self, prompt: Prompt) -> int:
-        """How many tokens of `prompt` are in the cache already; at least one is left to be read.
+    @property
+    def num_pending(self) -> int:
+        return self.num_tokens - self.num_computed
 
-        A prefix never ends inside a picture, and never goes past one that differs.
+    @property
+    def is_decoding(self) -> bool:
+        """All is computed but for the last token of the answer."""
+        return self.num_pending == 1 and bool(self.answer_ids)
+
+    def ids(self, start: int, end: int) -> np.ndarray:
+        """Tokens start..end of prompt and answer, int64."""
+        length = self.prompt.num_tokens
+        answer_ids = self.answer_ids[max(0, start - length) : max(0, end - length)]
+        if start >= length:
+            return np.array(answer_ids, dtype=np.int64)
+        return np.concatenate((self.prompt.inputs.input_ids_T[start:end], np.array(answer_ids, dtype=np.int64)))
+
+    def positions(self, start: int, end: int) -> np.ndarray:
+        """Their positions, 3 x (end - start): behind the prompt all three axes count on together."""
+        length, following = self.prompt.num_tokens, self.prompt.next_position
+        behind = np.arange(max(start, length), max(end, length)) - length + following
+        behind_3T = np.broadcast_to(behind, (3, len(behind)))
+        if start >= length:
+            return behind_3T
+        return np.concatenate((self.prompt.positions_3T[:, start:end], behind_3T), axis=1)
+
+    def block_hashes(self, root: bytes, num_blocks: int) -> list[bytes]:
+        """Hashes of the first full blocks; see block_manager.chain.
+
+        With blocks of 4, 3 text tokens and a picture of 6 tokens behind a marker: the second block holds
+        placeholders 0 to 3, told from those of any other picture by "0:4:DIGEST:0:0", from token to token
+        of the block, then the picture's digest, its frame, and the first of its tokens.
         """
-        ids, limit = prompt.inputs.input_ids_T, min(self.num_cached_tokens, prompt.num_tokens - 1)
-        held = np.asarray(self.token_ids[:limit], dtype=np.int64)
-        differing = np.flatnonzero(held != ids[:limit])
-        shared = int(differing[0]) if len(differing) else limit
-        known = set(self.visuals)
-        for span, (start, end) in zip(prompt.inputs.spans, prompt.spans, strict=True):
-            if start >= shared:
-                break
-            if end > shared or prompt.key(span) not in known:
-                return start
-        return shared
+        size = self.table.block_size
+        if root != self._root:
+            self._root, self._hashes = root, []
+        for index in range(len(self._hashes), num_blocks):
+            start, end = index * size, (index + 1) * size
+            shown = []
+            for number, first, last in self.prompt.spans_in(start, end):
+                begin, digest, frame = self.prompt.key(self.prompt.inputs.spans[number])
+                shown.append(f"{first - start}:{last - start}:{digest}:{frame}:{first - begin}")
+            parent = self._hashes[-1] if self._hashes else root
+            self._hashes.append(chain(parent, self.ids(start, end), shown))
+        return self._hashes[:num_blocks]
 
-    def truncate(self, length: int) -> None:
-        """Forget all tokens from `length` on."""
-        del self.token_ids[length:]  # first: an interrupt here must not leave tokens that the cache has not
-        self.visuals = [visual for visual in self.visuals if visual[0] < length]
+    def truncate(self, num_tokens: int) -> None:
+        """Take back the last tokens of the answer. The last that stays is pending: its logits are needed again."""
+        assert self.prompt.num_tokens < num_tokens <= self.num_tokens, (num_tokens, self.num_tokens)
+        del self.answer_ids[num_tokens - self.prompt.num_tokens :]
+        del self._hashes[num_tokens // self.table.block_size :]
+        self.num_computed = min(self.num_computed, num_tokens - 1)
 
-    def reserve(self, num_tokens: int, model: Qwen3VL) -> None:
-        """Make room for so many tokens, and a quarter more where it has to grow again."""
-        if num_tokens <= self.table.num_slots:
-            return
-        tokens = max(num_tokens, self.table.num_slots * 5 // 4)
-        larger, held = model.new_cache(-(-tokens // self.table.block_size)), len(self.table)
-        for layer in range(model.config.text.num_hidden_layers if held else 0):
-            assert self.cache is not None
-            whole = (0, self.table.num_slots)
-            for new, old in zip(larger.read(layer, whole), self.cache.read(layer, whole), strict=True):
-                new.copy_(old)
-        self.cache = larger
-        for block in range(held, larger.num_blocks):
-            self.table.append(block)
+    def next_unseen(self, num_tokens: int) -> int | None:
+        """Number of the first picture or video among the next `num_tokens` tokens that has no features yet."""
+        end = min(self.num_computed + num_tokens, self.prompt.num_tokens)
+        for number, _, _ in self.prompt.spans_in(self.num_computed, end):
+            visual = self.prompt.inputs.spans[number].visual
+            if visual not in self.features:
+                return visual
+        return None
+
+    def drop_features(self) -> None:
+        """Those whose tokens are all computed are needed no more."""
+        if self.features:
+            left = self.prompt.spans_in(self.num_computed, self.prompt.num_tokens)
+            needed = {self.prompt.inputs.spans[number].visual for number, _, _ in left}
+            self.features = {visual: x for visual, x in self.features.items() if visual in needed}
+
+    def visual_tokens(self, start: int, end: int) -> tuple[np.ndarray, VisualFeatures | None]:
+        """-> which of tokens start..end are visual, counted from `start`, and what the vision tower gave for them."""
+        at, ranges = [], dict[int, list[int]]()
+        for number, first, last in self.prompt.spans_in(start, end):
+            at.append(np.arange(first - start, last - start))
+            span, (begin, behind) = self.prompt.inputs.spans[number], self.prompt.spans[number]
+            token = span.frame * (behind - begin) + first - begin
+            ranges.setdefault(span.visual, [token, token])[1] = token + last - first  # frames follow each other
+        if not at:
+            return np.empty(0, dtype=np.int64), None
+        parts = [self.features[visual].slice(*tokens) for visual, tokens in ranges.items()]
+        return np.concatenate(at), VisualFeatures.join(parts)
 
 
 def room_for_answer(prompt: Prompt, config: ModelConfig, max_context: int | None = None) -> int:

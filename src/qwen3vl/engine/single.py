@@ -20,10 +20,10 @@ from torch import Tensor
 
 from qwen3vl.config import ModelConfig
 from qwen3vl.engine.answer import AnswerBuilder
+from qwen3vl.engine.conversation import Conversation, ConversationRunner, Prefilled, Progress
 from qwen3vl.engine.output import OutputSplitter, ThinkingBudget
-from qwen3vl.engine.runner import Prefilled, Progress, Runner
 from qwen3vl.engine.sampler import SequenceSampler
-from qwen3vl.engine.sequence import Prompt, Sequence, check_context, room_for_answer
+from qwen3vl.engine.sequence import Prompt, check_context, room_for_answer
 from qwen3vl.engine.stopping import StopChecker
 from qwen3vl.errors import UnsupportedOption
 from qwen3vl.model.qwen3vl import Qwen3VL
@@ -72,11 +72,11 @@ class SingleEngine:
         self.policy = policy or MediaPolicy.library()
         self._load, self._max_context = load, max_context
         self._lock = threading.Lock()
-        self._held: Sequence | None = None
+        self._held: Conversation | None = None
 
     @cached_property
-    def runner(self) -> Runner:
-        return Runner(self._load())
+    def runner(self) -> ConversationRunner:
+        return ConversationRunner(self._load())
 
     def stream(
         self,
@@ -137,7 +137,7 @@ class SingleEngine:
         finally:  # also where the caller stops listening, or interrupts: what was read stays known
             self._held = sequence
 
-    def _run_in(self, sequence: Sequence, work: _Work, progress: Progress | None) -> Iterator[Delta]:
+    def _run_in(self, sequence: Conversation, work: _Work, progress: Progress | None) -> Iterator[Delta]:
         room = min(work.max_tokens, _RESERVED_ANSWER)
         with self._lock:
             prefilled = self.runner.prefill(sequence, work.prompt, room=room, progress=progress)
@@ -152,7 +152,7 @@ class SingleEngine:
         yield Delta(finish_reason=completion.finish_reason, completion=completion)
 
     def _answer(
-        self, sequence: Sequence, logits_V: Tensor, work: _Work, answer: AnswerBuilder, index: int
+        self, sequence: Conversation, logits_V: Tensor, work: _Work, answer: AnswerBuilder, index: int
     ) -> Iterator[Delta]:
         tokenizer = self.processor.tokenizer
         stops = () if work.params.ignore_eos else tokenizer.eos_token_ids

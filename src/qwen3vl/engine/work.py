@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from qwen3vl.engine.sequence import Prompt
 from qwen3vl.errors import Qwen3VLError
@@ -31,19 +32,22 @@ class Work:
     prepare_seconds: float = 0.0
 
 
+Progress = tuple[Literal["vision", "prefill"], int, int]  # what, done, of
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """What one step gave one request.
 
     Attributes:
         deltas: pieces of the answers, in order; the last piece of a request carries the Completion.
-        progress: (what: "vision" or "prefill", done, of): patches seen, or tokens of the prompt read.
+        progress: patches that the vision tower saw, tokens of the prompt that were read; those that no cache had.
         error: the request failed and is over; nothing follows, and there is no Completion.
     """
 
     request_id: str
     deltas: tuple[Delta, ...] = ()
-    progress: tuple[tuple[str, int, int], ...] = ()
+    progress: tuple[Progress, ...] = ()
     error: Qwen3VLError | None = None
 
     @property

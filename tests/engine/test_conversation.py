@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qwen3vl import reference
-from qwen3vl.engine.runner import Runner
+from qwen3vl.engine.conversation import ConversationRunner as Runner
 from qwen3vl.engine.sequence import Prompt
 from qwen3vl.inputs import ModelInputs
 from qwen3vl.model.qwen3vl import Qwen3VL
