@@ -107,7 +107,7 @@ def lit(picture: Image.Image, rng: random.Random, strength: float) -> Image.Imag
             np.linspace(-a, a, width, dtype=np.float32)[None] + np.linspace(-b, b, height, dtype=np.float32)[:, None]
         ) / 2
     if rng.random() < 0.4:
-        light += _clouds(width, height, rng, 0.12 * strength)
+        light += _clouds(width, height, rng, 0.08 * strength)
     pixels = pixels * light[..., None]
     if rng.random() < 0.7:
         sigma = rng.uniform(1, 9) * strength

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from qwen3vl.train.synthetic import words
 from qwen3vl.train.synthetic.faces import Face, SizedFace, covers, pick_face, sized
+from qwen3vl.train.synthetic.roll import paper_colours
 from qwen3vl.train.synthetic.sample import Side
 from qwen3vl.train.synthetic.sheet import Colour, Sheet, mixed, two_colours
 from qwen3vl.train.synthetic.sides import ranked
@@ -60,7 +61,7 @@ def set_page(rng: random.Random, side: Side) -> Sheet:
     """A page in one of the side's styles, filled from the top to a random height."""
     style = rng.choice(ranked(side, "page style", STYLES, lambda s: s.name))
     width, height = rng.choice(SIZES)
-    paper, ink = two_colours(rng, 120, dark=0.12)
+    paper, ink = paper_colours(rng) if rng.random() < 0.8 else two_colours(rng, 120, dark=0.15)
     sheet = Sheet(width, height, paper)
     text_face = pick_face(rng, side, ("plain", "mono"))
     head_face = text_face if rng.random() < 0.5 else pick_face(rng, side)

@@ -116,7 +116,7 @@ def _marked(picture: Image.Image, marks: Sequence[Mark]) -> Image.Image:
             draw.ellipse((x - 4, y - 4, x + 4, y + 4), None, _RED, 2)
             draw.point((x, y), _RED)
             at = [x + 5, y]
-        if mark.label and len(marks) <= 24:
+        if mark.label and len(marks) <= 12:
             x, y = at[:2] or (2, 1 + _SIZE)
             write_label(draw, x, y, mark.label, _RED, above=True)
     return made

@@ -10,14 +10,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-import numpy as np
-
 from qwen3vl.tasks.ocr import PAGE_PROMPT, SPOTTING_PROMPT
 from qwen3vl.train.synthetic import words
 from qwen3vl.train.synthetic.answers_text import spotting_answer
 from qwen3vl.train.synthetic.faces import SizedFace, covers, pick_face, sized
-from qwen3vl.train.synthetic.light import photograph
 from qwen3vl.train.synthetic.pagesetting import set_page
+from qwen3vl.train.synthetic.roll import paper_colours, taken
 from qwen3vl.train.synthetic.sample import (
     NATIVE,
     BoxesTruth,
@@ -30,20 +28,10 @@ from qwen3vl.train.synthetic.sample import (
     TextTruth,
     asked,
 )
-from qwen3vl.train.synthetic.sheet import Sheet, Written, set_line, two_colours
+from qwen3vl.train.synthetic.sheet import Sheet, set_line, two_colours
 
 Scene = Callable[[random.Random, Side], Sheet]
 PAGE_STRENGTH = 0.9  # of the camera: letters of a page are small
-
-
-def taken(sheet: Sheet, rng: random.Random, strength: float) -> Sheet:
-    """The sheet as photographed, its characters' boxes with it."""
-    counts = np.cumsum([len(w.boxes) for w in sheet.written])[:-1]
-    boxes = np.concatenate([w.boxes for w in sheet.written])
-    sheet.picture, boxes = photograph(sheet.picture, boxes, rng, strength, sheet.paper)
-    pieces = np.split(boxes, counts)
-    sheet.written = [Written(w.text, piece) for w, piece in zip(sheet.written, pieces, strict=True)]
-    return sheet
 
 
 def line_that_fits(rng: random.Random, side: Side, font: SizedFace, width: float, most: int) -> str:
@@ -67,7 +55,7 @@ def block(rng: random.Random, side: Side) -> Sheet:
     lead = round(font.size * rng.uniform(1.2, 1.7)) + 2
     count = rng.randint(2, 6)
     height = -(-(count * lead + font.size + 8) // 32) * 32
-    paper, ink = two_colours(rng, 90)
+    paper, ink = paper_colours(rng) if rng.random() < 0.5 else two_colours(rng, 90)
     sheet = Sheet(width, height, paper)
     align = rng.choice(("l", "l", "l", "m", "r"))
     margin = 6 + font.size // 3

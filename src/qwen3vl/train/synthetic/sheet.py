@@ -99,6 +99,7 @@ class Sheet:
         self.paper = paper
         self.draw = ImageDraw.Draw(self.picture)
         self.written: list[Written] = []
+        self.areas: list[PixelBox] = []  # boxes of other things that must be found again: tables, pictures
 
     @property
     def size(self) -> tuple[int, int]:
