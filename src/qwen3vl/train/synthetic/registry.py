@@ -10,7 +10,17 @@ from qwen3vl.errors import InvalidParams
 from qwen3vl.train.synthetic.sample import Side, SyntheticSample, Task
 from qwen3vl.train.synthetic.sides import rng_of
 
-MODULES: tuple[str, ...] = ("lines", "reading", "forms", "scenes", "scene_questions", "true_false", "widget_tasks")
+MODULES: tuple[str, ...] = (
+    "lines",
+    "reading",
+    "forms",
+    "documents",
+    "scenes",
+    "scene_questions",
+    "true_false",
+    "widget_tasks",
+    "page_tasks",
+)
 """Modules of this package that hold tasks: each has TASKS: dict[str, Task]."""
 
 

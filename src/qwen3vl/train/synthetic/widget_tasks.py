@@ -16,7 +16,7 @@ from qwen3vl.types import Message, Request
 
 CLICKS = {
     "button": ("Click the {} button.", 'Click "{}".', 'Click on the "{}" button.', "Press {}.", "click {}"),
-    "key": ("Press the {} key.", "Click {}."),
+    "key": ("Click the {} key.", "Click {}."),
     "field": ("Click the {} field.", 'Click into the "{}" field.', "Select the {} input."),
     "drop-down": ("Open the {} drop-down.", 'Click the "{}" drop-down list.'),
     "check box": ('Click the "{}" check box.', "Toggle {}.", 'Click the check box "{}".'),

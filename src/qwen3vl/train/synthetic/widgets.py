@@ -99,7 +99,7 @@ def draw_widget_theme(rng: random.Random, side: Side, size: int) -> Theme:
     """A theme of that side with a face of that side."""
     palette, build = rng.choice(themes(side)).split("/")
     ground, surface, accent = PALETTES[palette]
-    ink = (24, 24, 27) if not is_dark(surface) else (244, 244, 245)
+    ink = (24, 24, 27) if not is_dark(ground) else (244, 244, 245)
     kinds: tuple[Kind, ...] = ("plain",) if rng.random() < 0.9 else ("plain", "mono")
     face = pick_face(rng, side, kinds)
     edge = mix(surface, ink, 0.3)
