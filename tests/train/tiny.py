@@ -34,7 +34,10 @@ def control_ids() -> dict[str, int]:
 
 
 def tiny_config(name: str = "4b", **changes: Any) -> ModelConfig:
-    config, ids = edition(name, shrink=True), control_ids()
+    """ "4b/4" has four decoder layers and four vision blocks."""
+    name, _, layers = name.partition("/")
+    depth = {"text_layers": int(layers), "vision_layers": int(layers)} if layers else {}
+    config, ids = edition(name, shrink=True, **depth), control_ids()  # type: ignore[arg-type]
     return replace(
         config,
         text=replace(config.text, vocab_size=288),

@@ -5,6 +5,7 @@ Shape names: T tokens, R tokens to be learnt, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from qwen3vl.model.attention import ForwardContext
 from qwen3vl.model.qwen3vl import Qwen3VL
+from qwen3vl.train.moe_loss import load_balancing_loss, router_logits
 from qwen3vl.train.packing import TrainBatch
 
 LOGITS_AT_ONCE = 1 << 25  # 128 MB in float32: 220 rows of the official vocabulary
@@ -24,19 +26,40 @@ class Loss:
     """Of one batch.
 
     Attributes:
-        total: the sum over its `num_labels` learnt tokens, in float32. What is minimised is the mean over all
-            learnt tokens of a step, however they are spread over batches and processes.
+        total: the sum over its learnt tokens, in float32.
         num_labels: how many those are.
+        balance: the load-balancing loss of its experts, with its weight; None for dense models.
     """
 
     total: Tensor
     num_labels: int
+    balance: Tensor | None = None
+
+    def share_of(self, num_labels: float) -> Tensor:
+        """What this batch adds to the loss of a step with `num_labels` learnt tokens in all.
+
+        The step's loss is the mean over all its learnt tokens, however they are spread over batches and
+        processes; the balance of each batch weighs by its learnt tokens.
+        """
+        share = self.total / num_labels
+        return share if self.balance is None else share + self.balance * (self.num_labels / num_labels)
 
 
-def batch_loss(model: Qwen3VL, batch: TrainBatch) -> Loss:
+Objective = Callable[[Qwen3VL, TrainBatch], Loss]
+
+
+def batch_loss(model: Qwen3VL, batch: TrainBatch, moe_balance: float = 0.0) -> Loss:
     """One forward pass. The head runs only where a token is learnt."""
-    hidden_TD = hidden_states(model, batch)
-    return Loss(cross_entropy_sum(model.lm_head, hidden_TD[batch.rows_R], batch.targets_R), batch.num_labels)
+    moe = model.config.text.moe
+    balance = None
+    if moe is not None and moe_balance:
+        with router_logits(model) as routed:
+            hidden_TD = hidden_states(model, batch)
+        balance = moe_balance * load_balancing_loss(routed, moe.num_experts_per_tok)
+    else:
+        hidden_TD = hidden_states(model, batch)
+    total = cross_entropy_sum(model.lm_head, hidden_TD[batch.rows_R], batch.targets_R)
+    return Loss(total, batch.num_labels, balance)
 
 
 def hidden_states(model: Qwen3VL, batch: TrainBatch) -> Tensor:

@@ -89,24 +89,46 @@ def pack(examples: Sequence[Encoded], merge_size: int) -> TrainBatch:
     )
 
 
-def fill(examples: Iterable[Encoded], max_tokens: int) -> Iterator[list[Encoded]]:
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """Conversations for one batch.
+
+    Attributes:
+        examples: at least one.
+        num_taken: how many conversations were taken for it, with those that were skipped.
+        skipped: names of those that are too long by themselves.
+    """
+
+    examples: tuple[Encoded, ...]
+    num_taken: int
+    skipped: tuple[str, ...] = ()
+
+
+def fill(examples: Iterable[Encoded], max_tokens: int, skip_too_long: bool = False) -> Iterator[Filled]:
     """Neighbours together, as many as `max_tokens` hold; the order is kept.
 
-    Lengths 300, 500, 400 with 1000 tokens: [300, 500], [400]. Raises DataError for an example that is longer than
-    that by itself.
+    Lengths 300, 500, 1200, 400 with 1000 tokens, skipping: 300 + 500 (2 taken), 400 (2 taken, 1 skipped).
+    Raises DataError for an example that is longer than that by itself, if it is not to be skipped.
     """
     held: list[Encoded] = []
+    skipped: list[str] = []
     room = max_tokens
     for example in examples:
         if example.num_tokens > max_tokens:
-            raise DataError(
-                f"{example.where}: has {example.num_tokens} tokens, but a batch holds {max_tokens}: raise "
-                "tokens_per_batch, lower max_pixels, or set too_long to skip"
-            )
-        if held and example.num_tokens > room:
-            yield held
-            held, room = [], max_tokens
+            if not skip_too_long:
+                raise DataError(
+                    f"{example.where}: has {example.num_tokens} tokens, but a batch holds {max_tokens}: raise "
+                    "tokens_per_batch, lower max_pixels, or set too_long to skip"
+                )
+            if held:  # so that what is skipped counts for the batch that follows it
+                yield Filled(tuple(held), len(held) + len(skipped), tuple(skipped))
+                held, skipped, room = [], [], max_tokens
+            skipped.append(example.where)
+            continue
+        if example.num_tokens > room:
+            yield Filled(tuple(held), len(held) + len(skipped), tuple(skipped))
+            held, skipped, room = [], [], max_tokens
         held.append(example)
         room -= example.num_tokens
     if held:
-        yield held
+        yield Filled(tuple(held), len(held) + len(skipped), tuple(skipped))

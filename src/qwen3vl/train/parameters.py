@@ -46,7 +46,9 @@ def freeze(model: nn.Module, settings: TrainSettings) -> None:
 
 
 def learning_rates(settings: TrainSettings) -> dict[str, float | None]:
-    return {"vision": settings.vision_lr, "mergers": settings.mergers_lr, "language": settings.language_lr}
+    """Of each part. Adapters in a part without a rate of its own take the language model's."""
+    rates = {"vision": settings.vision_lr, "mergers": settings.mergers_lr, "language": settings.language_lr}
+    return rates if settings.lora is None else {part: rate or settings.language_lr for part, rate in rates.items()}
 
 
 def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[ParameterGroup]:

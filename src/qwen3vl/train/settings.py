@@ -47,7 +47,8 @@ class TrainSettings:
     """One training run.
 
     Attributes:
-        language_lr, mergers_lr, vision_lr: highest learning rate of each part (parameters.py); None: frozen.
+        language_lr, mergers_lr, vision_lr: highest learning rate of each part (parameters.py); None: frozen. With
+            lora: of the adapters in each part, None as language_lr.
         lora: train adapters instead of the weights.
         steps: optimizer steps; or
         epochs: times to go through the data (only for data that end). Exactly one of the two.
@@ -126,6 +127,8 @@ class TrainSettings:
         check_choice("too_long", self.too_long, ("error", "skip"))
         check_choice("schedule", self.schedule, ("cosine", "wsd", "constant"))
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+        if self.lora is not None and self.language_lr is None:
+            raise InvalidParams("lora needs language_lr: it is the adapters' learning rate")
         if self.schedule == "wsd" and self.warmup + self.decay > 1:
             raise InvalidParams(f"warmup={self.warmup} and decay={self.decay} are more than the whole run")
 

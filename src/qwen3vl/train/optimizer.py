@@ -1,0 +1,92 @@
+"""AdamW over float32 weights.
+
+Where the model computes in bfloat16, each of its weights that train has a float32 copy here (the master): the
+gradient of every backward pass is added to the master's in float32 and freed, AdamW moves the master, and the
+model's weight becomes the master rounded. Nothing else differs from float32 training: no autocast, no casts within
+the model, no loss scaling (bfloat16 has the range of float32). Frozen weights have no master.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qwen3vl.train.parameters import ParameterGroup
+from qwen3vl.train.settings import TrainSettings
+
+
+class Optimizer:
+    """The weights that train, and how they move. Between steps the gradients are empty."""
+
+    def __init__(self, groups: Sequence[ParameterGroup], settings: TrainSettings) -> None:
+        self._names = [name for group in groups for name in group.names]
+        self._weights = [parameter for group in groups for parameter in group.parameters]
+        self._masters = [_master_of(weight) for weight in self._weights]
+        masters = dict(zip(self._names, self._masters, strict=True))
+        self._rates = [group.learning_rate for group in groups]
+        self._adamw = torch.optim.AdamW(
+            [
+                {"params": [masters[name] for name in group.names], "weight_decay": group.weight_decay}
+                for group in groups
+            ],
+            lr=1.0,
+            betas=(settings.beta1, settings.beta2),
+            eps=settings.epsilon,
+            fused=True,
+        )
+        self._clip_norm = settings.clip_norm
+
+    def step(self, rate_factor: float) -> Tensor:
+        """Clip, move, and empty the gradients. -> the norm of all gradients before clipping."""
+        norm = torch.nn.utils.clip_grad_norm_(self._masters, self._clip_norm or float("inf"))
+        for group, rate in zip(self._adamw.param_groups, self._rates, strict=True):
+            group["lr"] = rate * rate_factor
+        self._adamw.step()
+        self._adamw.zero_grad(set_to_none=True)
+        self._round()
+        return norm
+
+    def named_masters(self) -> Iterator[tuple[str, Tensor]]:
+        """(name in the model, float32 weight) of all that trains."""
+        return zip(self._names, self._masters, strict=True)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on but the gradients, which are empty."""
+        return {"weights": {name: m.detach() for name, m in self.named_masters()}, "adamw": self._adamw.state_dict()}
+
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Raises ValueError if the state is of other weights."""
+        if list(state["weights"]) != self._names:
+            raise ValueError("the saved state is of other weights than those that train now")
+        for name, master in self.named_masters():
+            master.copy_(state["weights"][name])
+        self._adamw.load_state_dict(state["adamw"])
+        self._round()
+
+    @torch.no_grad()
+    def _round(self) -> None:
+        pairs = [(w, m) for w, m in zip(self._weights, self._masters, strict=True) if w is not m]
+        if pairs:
+            torch._foreach_copy_([w for w, _ in pairs], [m for _, m in pairs])
+
+
+def _master_of(weight: nn.Parameter) -> nn.Parameter:
+    """The weight itself if it is float32; else a copy to which its gradients flow."""
+    if weight.dtype == torch.float32:
+        return weight
+    master = nn.Parameter(weight.detach().float())
+
+    def take(parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        gradient, parameter.grad = parameter.grad, None
+        if master.grad is None:
+            master.grad = gradient.float()
+        else:
+            master.grad += gradient
+
+    weight.register_post_accumulate_grad_hook(take)
+    return master
