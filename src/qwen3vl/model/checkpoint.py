@@ -23,12 +23,21 @@ from torch import Tensor
 
 from qwen3vl.config import ModelConfig, VisionConfig
 from qwen3vl.errors import CheckpointNotFound, InvalidParams, UnsupportedOption, WeightsError
+from qwen3vl.kernels.cpu.plain import TILE
 from qwen3vl.model.devices import place
+from qwen3vl.model.quantize import Fill, Quantization, replace_layers
+from qwen3vl.model.quantized_folder import load_quantized, quantization_of
 from qwen3vl.model.qwen3vl import Qwen3VL
-from qwen3vl.model.safetensors_file import StoredTensor, new_staging, read_header, read_into
+from qwen3vl.model.safetensors_file import (
+    INDEX_FILE,
+    SINGLE_FILE,
+    StoredTensor,
+    new_staging,
+    read_header,
+    read_into,
+    read_pieces,
+)
 
-INDEX_FILE = "model.safetensors.index.json"
-SINGLE_FILE = "model.safetensors"
 SHARD_BYTES = 4 * 2**30
 
 Progress = Callable[[int, int], None]  # (bytes done, of)
@@ -41,21 +50,28 @@ def load_model(
     device: torch.device | str | None = None,
     device_map: str | Mapping[str, str] | None = None,
     attention: str | None = None,
+    quantize: Quantization | None = None,
     progress: Progress | None = None,
 ) -> Qwen3VL:
     """Load a folder in the official layout; memory stays at the weights plus some tens of megabytes.
 
     `dtype` "auto" is the file's own; `device` None is the CPU; `device_map` "auto" spreads the layers
-    over what the machine has. Raises ConfigError and WeightsError, naming keys and tensors.
+    over what the machine has. `quantize` packs the weights while they are read; what is not packed is
+    float32 then. Raises ConfigError and WeightsError, naming keys and tensors.
     """
     folder = Path(folder)
     config = ModelConfig.from_folder(folder)
-    _refuse_quantized(folder)
+    stored_as = quantization_of(folder)
+    if stored_as is not None:
+        if quantize not in (None, stored_as):
+            raise UnsupportedOption(f"{folder}: is quantised already ({stored_as}), not as asked for ({quantize})")
+        return load_quantized(folder, attention)
     plan = _plan(config, find_tensors(folder))
-    dtype = parse_dtype(dtype, plan)
+    dtype = torch.float32 if quantize is not None else parse_dtype(dtype, plan)
     with torch.device("meta"):
         model = Qwen3VL(config)
     model.use_attention(attention)
+    fills = {} if quantize is None else replace_layers(model, quantize)
     device_of = place(config, dtype, device, device_map)
     total, done = sum(item.stored.num_bytes for item in plan.values()), 0
 
@@ -67,10 +83,13 @@ def load_model(
 
     staging = new_staging()
     for name, item in plan.items():
+        if name in fills:
+            _fill(fills[name], item, advance, staging)
+            continue
         tensor = torch.empty(item.shape, dtype=dtype, device=device_of(name))
         read_into(item.stored, tensor, item.transpose, advance, staging)
         _assign(model, name, tensor)
-    if config.tie_word_embeddings:
+    if config.tie_word_embeddings and quantize is None:
         model.lm_head.weight = model.language_model.embed_tokens.weight
     left = [name for name, tensor in model.state_dict().items() if tensor.is_meta]
     assert not left, left
@@ -222,6 +241,13 @@ def _match(name: str, shape: tuple[int, ...], stored: StoredTensor, vision: Visi
     return None
 
 
+def _fill(fill: Fill, item: _Planned, advance: Callable[[int], None], staging: Tensor) -> None:
+    """Hand a tensor to the packed layer that it belongs to, piece by piece."""
+    for rows, piece in read_pieces(item.stored, staging, multiple=1 if len(item.shape) == 3 else TILE):
+        fill(rows.start, piece.transpose(-1, -2) if item.transpose else piece)
+        advance(piece.nbytes)
+
+
 def _patch_shape(vision: VisionConfig) -> tuple[int, ...]:
     side = vision.patch_size
     return (vision.hidden_size, vision.in_channels, vision.temporal_patch_size, side, side)
@@ -239,15 +265,6 @@ def _to_file_layout(name: str, tensor: Tensor, vision: VisionConfig) -> Tensor:
 def _assign(model: torch.nn.Module, name: str, tensor: Tensor) -> None:
     owner, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(owner), leaf, torch.nn.Parameter(tensor, requires_grad=False))
-
-
-def _refuse_quantized(folder: Path) -> None:
-    method = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("quantization_config")
-    if method:
-        raise UnsupportedOption(
-            f"{folder}: the weights are quantised ({method.get('quant_method', 'unknown method')}), "
-            "which is not supported yet: use the unquantised checkpoint"
-        )
 
 
 def _shard_name(number: int) -> str:

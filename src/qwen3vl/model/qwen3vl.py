@@ -50,11 +50,11 @@ class Qwen3VL(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.lm_head.weight.device
+        return self.language_model.norm.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.lm_head.weight.dtype
+        return self.language_model.norm.weight.dtype
 
     def use_attention(self, name: str | None) -> None:
         """ "sdpa" (the default) or "flash_attention_2" everywhere. Raises UnsupportedOption."""

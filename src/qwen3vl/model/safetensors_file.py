@@ -22,6 +22,8 @@ from torch import Tensor
 
 from qwen3vl.errors import WeightsError
 
+INDEX_FILE = "model.safetensors.index.json"
+SINGLE_FILE = "model.safetensors"
 PIECE_BYTES = 16 * 2**20
 _MAX_HEADER_BYTES = 100 * 2**20  # the library's own limit
 
@@ -97,19 +99,26 @@ def read_into(
     Raises WeightsError if the file ends early.
     """
     target = destination.transpose(-1, -2) if transpose else destination.reshape(stored.shape)
-    staging = new_staging() if staging is None else staging
+    for rows, piece in read_pieces(stored, new_staging() if staging is None else staging):
+        target[rows].copy_(piece) if stored.shape else target.copy_(piece.reshape(()))
+        if progress is not None:
+            progress(piece.nbytes)
+
+
+def read_pieces(stored: StoredTensor, staging: Tensor, multiple: int = 1) -> Iterator[tuple[slice, Tensor]]:
+    """The tensor in pieces along its first axis, each valid until the next: (rows, values as they are stored).
+
+    Pieces but the last hold a multiple of `multiple` rows. Raises WeightsError if the file ends early.
+    """
     with stored.path.open("rb", buffering=0) as file:
         file.seek(stored.begin)
-        for rows in _pieces(stored):
+        for rows in _pieces(stored, multiple):
             shape = (rows.stop - rows.start, *stored.shape[1:])
             num_bytes = math.prod(shape) * stored.dtype.itemsize
             if num_bytes > len(staging):  # a single row that is larger than a piece
                 staging = torch.empty(num_bytes, dtype=torch.uint8)
             _read_exactly(file, staging[:num_bytes], stored.path)
-            piece = staging[:num_bytes].view(stored.dtype).view(shape)
-            target[rows].copy_(piece) if stored.shape else target.copy_(piece.reshape(()))
-            if progress is not None:
-                progress(num_bytes)
+            yield rows, staging[:num_bytes].view(stored.dtype).view(shape)
 
 
 def new_staging() -> Tensor:
@@ -127,10 +136,10 @@ def _read_exactly(file: RawIOBase, room: Tensor, path: Path) -> None:
         done += count
 
 
-def _pieces(stored: StoredTensor) -> Iterator[slice]:
-    """Slices along the first axis of at most PIECE_BYTES each (one row at least)."""
+def _pieces(stored: StoredTensor, multiple: int) -> Iterator[slice]:
+    """Slices along the first axis of at most PIECE_BYTES each (`multiple` rows at least)."""
     num_rows = stored.shape[0] if stored.shape else 1
     row_bytes = max(1, stored.num_bytes // max(1, num_rows))
-    step = max(1, PIECE_BYTES // row_bytes)
+    step = max(1, PIECE_BYTES // row_bytes // multiple) * multiple
     for start in range(0, num_rows, step):
         yield slice(start, min(start + step, num_rows))

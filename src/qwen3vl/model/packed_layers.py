@@ -1,0 +1,121 @@
+"""Layers whose weights are packed int4 or int8 matrices; they take the places of the ordinary ones.
+
+    nn.Linear     PackedLinear        nn.Embedding   PackedEmbedding
+    SwiGLU        PackedSwiGLU        Experts        PackedExperts
+
+Activations are float32 on the CPU. Input features are filled up with zeros to a multiple of 32.
+
+Shape names: T tokens, D hidden size, I intermediate size, E experts, K experts per token.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qwen3vl.kernels.cpu.packed import Packed, pack_into
+from qwen3vl.kernels.cpu.plain import GROUP, TILE, packed_bytes
+
+Bits = Literal[4, 8]
+
+
+class PackedMatrix(nn.Module):
+    """A matrix [N, K] as a module: its bytes are a buffer, so that they are saved and counted.
+
+    `every`, `offset`: where rows that are packed into it go: tile i of them is tile i * every + offset here.
+    """
+
+    values: Tensor
+
+    def __init__(self, n: int, k: int, bits: Bits) -> None:
+        super().__init__()
+        self.n, self.k, self.bits = n, -(-k // GROUP) * GROUP, bits
+        # Zero bytes are weights of zero. On the CPU whatever the default device: models are built on "meta" and only
+        # then given their tensors.
+        self.register_buffer("values", torch.zeros(packed_bytes(bits, n, self.k), dtype=torch.uint8, device="cpu"))
+
+    @property
+    def matrix(self) -> Packed:
+        return Packed(self.values, self.bits, self.n, self.k)
+
+    def fill(self, first: int, rows_RK: Tensor, every: int = 1, offset: int = 0) -> None:
+        """Pack rows `first`.. (a multiple of 16) of the matrix that lies in every `every`-th tile from `offset` on."""
+        assert first % TILE == 0, first
+        rows_RK = F.pad(rows_RK, (0, self.k - rows_RK.shape[1]))
+        tiles = self.values.view(-1, every, self.k // GROUP * (packed_bytes(self.bits, TILE, GROUP)))[:, offset]
+        count = -(-len(rows_RK) // TILE)
+        packed = torch.empty(packed_bytes(self.bits, len(rows_RK), self.k), dtype=torch.uint8)
+        pack_into(packed, rows_RK, self.bits)
+        tiles[first // TILE : first // TILE + count] = packed.view(count, -1)
+
+
+class PackedLinear(PackedMatrix):
+    """x @ w.T + bias, in float32."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool, bits: Bits) -> None:
+        super().__init__(out_features, in_features, bits)
+        self.in_features, self.out_features = in_features, out_features
+        self.bias = nn.Parameter(torch.empty(out_features), requires_grad=False) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, self.in_features)
+        if self.k != self.in_features:
+            rows = F.pad(rows, (0, self.k - self.in_features))
+        return self.matrix.matmul(rows, self.bias).view(*x.shape[:-1], self.out_features)
+
+
+class PackedEmbedding(PackedMatrix):
+    """Rows of a packed matrix, dequantised; a tied head multiplies with the same one."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, bits: Bits) -> None:
+        super().__init__(num_embeddings, embedding_dim, bits)
+        self.embedding_dim = embedding_dim
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.matrix.rows(ids.reshape(-1))[:, : self.embedding_dim].view(*ids.shape, -1)
+
+
+class PackedHead(nn.Module):
+    """The head of a model whose embedding is tied to it."""
+
+    def __init__(self, embedding: PackedEmbedding) -> None:
+        super().__init__()
+        self._embedding = [embedding]  # a list: not a sub-module a second time
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        embedding = self._embedding[0]
+        return embedding.matrix.matmul(F.pad(x_TD, (0, embedding.k - x_TD.shape[1])))
+
+
+class PackedSwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x)); tiles of gate and up alternate, so that one pass computes both."""
+
+    def __init__(self, hidden_size: int, intermediate_size: int, bits: Bits) -> None:
+        super().__init__()
+        inner = -(-intermediate_size // GROUP) * GROUP  # filled up with features that are zero
+        self.gate_up = PackedMatrix(2 * inner, hidden_size, bits)
+        self.down = PackedMatrix(hidden_size, intermediate_size, bits)
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        x_TK = F.pad(x_TD, (0, self.gate_up.k - x_TD.shape[1]))
+        return self.down.matrix.matmul(self.gate_up.matrix.matmul(x_TK, epilogue="swiglu"))
+
+
+class PackedExperts(nn.Module):
+    """The experts' SwiGLUs (see moe.Experts), each packed on its own."""
+
+    def __init__(self, hidden_size: int, intermediate_size: int, num_experts: int, bits: Bits) -> None:
+        super().__init__()
+        self.intermediate_size = intermediate_size
+        self.experts = nn.ModuleList(PackedSwiGLU(hidden_size, intermediate_size, bits) for _ in range(num_experts))
+
+    def forward(self, x_TD: Tensor, weights_TK: Tensor, experts_TK: Tensor) -> Tensor:
+        out_TD = torch.zeros_like(x_TD)
+        for expert in experts_TK.unique().tolist():
+            tokens, slots = (experts_TK == expert).nonzero(as_tuple=True)
+            answer = self.experts[expert](x_TD[tokens])
+            out_TD.index_add_(0, tokens, answer * weights_TK[tokens, slots, None])
+        return out_TD
