@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from qwen3vl.tasks.coordinates import SPOTTING_DIVISOR
 from qwen3vl.train.synthetic.answers import Size, relative_box
-from qwen3vl.train.synthetic.sample import Labelled
+from qwen3vl.train.synthetic.sample import Labelled, PixelBox
 
 
 def spotting_answer(items: Iterable[Labelled], size: Size) -> str:
@@ -33,3 +34,42 @@ def spotting_answer(items: Iterable[Labelled], size: Size) -> str:
 def fields_answer(fields: Mapping[str, Any]) -> str:
     """One JSON object."""
     return json.dumps(fields, ensure_ascii=False, indent=2)
+
+
+@dataclass(frozen=True, slots=True)
+class PageBlock:
+    """A block of a page as it is answered.
+
+    Attributes:
+        kind: "heading", "text", "image" or "table".
+        text: of headings and paragraphs on one line; "" of pictures; the table's HTML or LaTeX of tables.
+        box: in pixels of the page.
+    """
+
+    kind: str
+    text: str
+    box: PixelBox
+
+
+def html_answer(blocks: Iterable[PageBlock], size: Size) -> str:
+    """`qwenvl html`: headings are text divs like paragraphs, as in the recorded answer; text is not escaped there."""
+    made = []
+    for block in blocks:
+        kind = "text" if block.kind == "heading" else block.kind
+        place = " ".join(map(str, relative_box(block.box, size)))
+        made.append(f'<div class="{kind}" data-bbox="{place}">{block.text}</div>')
+    return "<html><body>" + "\n".join(made) + "\n</body></html>"
+
+
+def markdown_answer(blocks: Iterable[PageBlock], size: Size) -> str:
+    """`qwenvl markdown`: pictures and tables are announced with their boxes, text goes without."""
+    made = []
+    for block in blocks:
+        place = ", ".join(map(str, relative_box(block.box, size)))
+        if block.kind == "image":
+            made.append(f"<!-- Image ({place}) -->")
+        elif block.kind == "table":
+            made.append(f"<!-- Table ({place}) -->\n{block.text}")
+        else:
+            made.append(("# " if block.kind == "heading" else "") + block.text)
+    return "\n\n".join(made)

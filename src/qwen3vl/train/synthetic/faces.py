@@ -191,6 +191,17 @@ def pick_face(rng: random.Random, side: Side, kinds: Collection[Kind] = ("plain"
     raise InvalidParams(f"no fonts for the {side} side here: install some (scripts/training_packages.sh)")
 
 
+@lru_cache(maxsize=1024)
+def bolder(face: Face) -> Face | None:
+    """A bold upright face of the same family; None if there is none or the face is bold already."""
+    if face.bold:
+        return None
+    same = (f for f in all_faces() if f.clan == face.clan and f.family.split()[:2] == face.family.split()[:2])
+    return next(
+        (f for f in same if re.fullmatch(r"(semi|demi|extra)?bold", f.style, re.IGNORECASE) and readable(f)), None
+    )
+
+
 @lru_cache(maxsize=16)
 def _clans(side: Side, kinds: frozenset[Kind]) -> tuple[tuple[str, tuple[Face, ...]], ...]:
     found: dict[str, list[Face]] = {}

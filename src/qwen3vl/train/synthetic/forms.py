@@ -1,10 +1,10 @@
 """Key information: receipts and filled-in forms to JSON, in the prompt of tasks/extraction.py.
 
-receipt-total     one or two fields of a short receipt
-receipt-fields    three to seven fields
-receipt-goods     the goods as a list of objects, asked for with a JSON Schema
-form-short        one or two fields of a small form
-form-fields       three to eight fields, some of them left empty
+receipt_total     one or two fields of a short receipt
+receipt_fields    three to seven fields
+receipt_goods     the goods as a list of objects, asked for with a JSON Schema
+form_short        one or two fields of a small form
+form_fields       three to eight fields, some of them left empty
 """
 
 from __future__ import annotations
@@ -208,9 +208,9 @@ def _form(name: str, shown: tuple[int, int], asks: tuple[int, int]) -> Task:
 
 
 TASKS: dict[str, Task] = {
-    "receipt-total": _receipt("receipt-total", 1, 2, 3),
-    "receipt-fields": _receipt("receipt-fields", 3, 7, 7),
-    "receipt-goods": lambda rng, side: receipt_goods("receipt-goods", rng, side),
-    "form-short": _form("form-short", (1, 3), (1, 2)),
-    "form-fields": _form("form-fields", (4, 9), (3, 8)),
+    "receipt_total": _receipt("receipt_total", 1, 2, 3),
+    "receipt_fields": _receipt("receipt_fields", 3, 7, 7),
+    "receipt_goods": lambda rng, side: receipt_goods("receipt_goods", rng, side),
+    "form_short": _form("form_short", (1, 3), (1, 2)),
+    "form_fields": _form("form_fields", (4, 9), (3, 8)),
 }

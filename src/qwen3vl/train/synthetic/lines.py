@@ -1,6 +1,6 @@
 """Single lines of text, from one character to a long line, with the box of every character.
 
-    glyph_line(rng, side, LINES["read-line"])  -> GlyphLine: the picture, its text, (N, 4) boxes
+    glyph_line(rng, side, LINES["read_line"])  -> GlyphLine: the picture, its text, (N, 4) boxes
 
 The fast way in for supervising the vision tower locally: which characters lie inside each merged token.
 Widths are whole merged tokens (32 pixels), so that lines pack into batches without resizing.
@@ -57,10 +57,10 @@ class LineKind:
 
 
 LINES = {
-    "read-glyphs": LineKind(4, (32,), 96, 0.5, 110, 0.0),
-    "read-word": LineKind(14, (32,), 224, 0.8, 90, 0.05),
-    "read-line": LineKind(28, (32,), 320, 1.0, 80, 0.1),
-    "read-line-hard": LineKind(44, (32, 32, 64, 96), 512, 1.7, 60, 0.25),
+    "read_glyphs": LineKind(4, (32,), 96, 0.5, 110, 0.0),
+    "read_word": LineKind(14, (32,), 224, 0.8, 90, 0.05),
+    "read_line": LineKind(28, (32,), 320, 1.0, 80, 0.1),
+    "read_line_hard": LineKind(44, (32, 32, 64, 96), 512, 1.7, 60, 0.25),
 }
 
 

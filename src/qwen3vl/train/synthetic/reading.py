@@ -1,8 +1,8 @@
 """Text to be read from blocks, scattered labels and pages: plain, by lines or by words with their boxes.
 
-block      a few lines in one face                          read-block, spot-*-block
-scattered  labels of any face, size and colour              spot-*-scattered (plain reading has no order there)
-page       title, paragraphs, lists, one or two columns     read-page, spot-*-page
+block      a few lines in one face                          read_block, spot_*_block
+scattered  labels of any face, size and colour              spot_*_scattered (plain reading has no order there)
+page       title, paragraphs, lists, one or two columns     read_page, spot_*_page
 """
 
 from __future__ import annotations
@@ -144,11 +144,11 @@ def _spot(name: str, scene: Scene, level: str) -> Task:
 
 
 TASKS: dict[str, Task] = {
-    "read-block": _read("read-block", block),
-    "read-page": _read("read-page", page),
-    "spot-lines-block": _spot("spot-lines-block", block, "line"),
-    "spot-words-block": _spot("spot-words-block", block, "word"),
-    "spot-lines-scattered": _spot("spot-lines-scattered", scattered, "line"),
-    "spot-words-scattered": _spot("spot-words-scattered", scattered, "word"),
-    "spot-lines-page": _spot("spot-lines-page", page, "line"),
+    "read_block": _read("read_block", block),
+    "read_page": _read("read_page", page),
+    "spot_lines_block": _spot("spot_lines_block", block, "line"),
+    "spot_words_block": _spot("spot_words_block", block, "word"),
+    "spot_lines_scattered": _spot("spot_lines_scattered", scattered, "line"),
+    "spot_words_scattered": _spot("spot_words_scattered", scattered, "word"),
+    "spot_lines_page": _spot("spot_lines_page", page, "line"),
 }

@@ -15,11 +15,13 @@ MODULES: tuple[str, ...] = (
     "reading",
     "forms",
     "documents",
+    "charts",
     "scenes",
     "scene_questions",
     "true_false",
     "widget_tasks",
     "page_tasks",
+    "phone",
 )
 """Modules of this package that hold tasks: each has TASKS: dict[str, Task]."""
 

@@ -45,7 +45,8 @@ sc sh sk sl sm sn sp st str sw t th tr tw v w wh y z""")
 _VOWELS = _list("a e i o u a e i o u ai au ea ee ie oa oo ou y")
 _CODAS = ("", "", "", *_list("b ck d f g k l ll lt m mp n nd ng nk nt p r rd rk rm rn rt s sh sk ss st t th x z"))
 _RUDE = re.compile(
-    r"fuck|shit|cunt|nigg|fag|cock|whor|bitch|slut|rape|twat|nazi|kike|dyke|spic|wank|piss", re.IGNORECASE
+    r"fuck|shit|cunt|nigg|fag|cock|whor|bitch|slut|rape|twat|nazi|kike|dyke|spic|wank|piss|clit|porn|skinhead|penis|vagin",
+    re.IGNORECASE,
 )
 CURRENCIES = ("$", "€", "£", "¥", "USD ", "EUR ", "CHF ", "kr ", "RM", "Rs ")
 MONTHS = _list("January February March April May June July August September October November December")
