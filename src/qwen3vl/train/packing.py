@@ -116,10 +116,7 @@ def fill(examples: Iterable[Encoded], max_tokens: int, skip_too_long: bool = Fal
     for example in examples:
         if example.num_tokens > max_tokens:
             if not skip_too_long:
-                raise DataError(
-                    f"{example.where}: has {example.num_tokens} tokens, but a batch holds {max_tokens}: raise "
-                    "tokens_per_batch, lower max_pixels, or set too_long to skip"
-                )
+                raise too_long(example, max_tokens)
             if held:  # so that what is skipped counts for the batch that follows it
                 yield Filled(tuple(held), len(held) + len(skipped), tuple(skipped))
                 held, skipped, room = [], [], max_tokens
@@ -132,3 +129,10 @@ def fill(examples: Iterable[Encoded], max_tokens: int, skip_too_long: bool = Fal
         room -= example.num_tokens
     if held:
         yield Filled(tuple(held), len(held) + len(skipped), tuple(skipped))
+
+
+def too_long(example: Encoded, max_tokens: int) -> DataError:
+    return DataError(
+        f"{example.where}: has {example.num_tokens} tokens, but a batch holds {max_tokens}: raise "
+        "tokens_per_batch, lower max_pixels, or set too_long to skip"
+    )
