@@ -174,7 +174,7 @@ class Blocks:
         body = [f"<h2>{html.escape(self.names.one(texts.PLACES))}</h2>", f"<p>{self.text(rng.randint(4, 10))}</p>"]
         if rng.random() < 0.3:
             body.append(f"<p>{self.field(self.names.one(texts.FIELDS), hint=True)}</p>")
-        body.append(self.row(buttons, f"justify-content:{place}"))
+        body.append(self.row(buttons, f"justify-content:{place};flex-wrap:wrap"))
         return f'<div class="over">{self.panel(body, f"width:{rng.randint(55, 85)}%")}</div>'
 
     def list_rows(self, count: int) -> str:
