@@ -23,7 +23,6 @@ import json
 import math
 import random
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +32,12 @@ from torch import Tensor
 
 from qwen3vl.config import ModelConfig, RopeConfig, TextConfig, VisionConfig
 from qwen3vl.errors import CheckpointError, InvalidParams, Qwen3VLError
-from qwen3vl.model.checkpoint import save_tensors
+from qwen3vl.model.checkpoint import save_model
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.processor.chat import ChatTemplate
 from qwen3vl.processor.tokenizer import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START
 from qwen3vl.settings import check_integer
+from qwen3vl.train.initial import initialise
 from qwen3vl.train.small_tokenizer import OFFICIAL, control_tokens, write_tokenizer
 
 CONTEXT = 8192
@@ -46,6 +46,7 @@ MAX_PIXELS = 1024 * 32 * 32
 MAX_VIDEO_PIXELS = 2048 * 2 * 32 * 32
 TEXTS_PER_TASK = 30
 NUM_WORDS = 4000
+_FEATURE_SCALE = 0.05
 
 Progress = Callable[[str, int, int], None]  # what, done, of
 
@@ -142,7 +143,7 @@ def make_small(
         texts, folder, vocab_size=vocab_size or sizes.vocab_size, context=CONTEXT, template=template
     )
     config = small_config(sizes, number, number - len(control_tokens()))
-    save_tensors(config, initial_tensors(config, seed), folder)
+    save_model(new_model(config, seed), folder)
     _write_settings(folder, template, number - len(control_tokens()))
     return tuple(notes)
 
@@ -177,29 +178,17 @@ def synthetic_texts(seed: int, notes: list[str], progress: Progress | None = Non
 # --------------------------------------------------------------------------------------- weights
 
 
-def initial_tensors(config: ModelConfig, seed: int) -> Iterator[tuple[str, Tensor]]:
-    """(name in Qwen3VL, float32 tensor): where training begins. Each depends on seed and name alone."""
-    with torch.device("meta"):
-        shapes = {name: tensor.shape for name, tensor in Qwen3VL(config).state_dict().items()}
-    del shapes["lm_head.weight"]  # tied
-    for name, shape in shapes.items():
-        yield name, _initial(name, shape, config, seed)
-
-
-def _initial(name: str, shape: torch.Size, config: ModelConfig, seed: int) -> Tensor:
-    """Norms begin as the identity, biases at 0, matrices at 1/sqrt(inputs); what is added to the residual stream
-    is scaled down with the depth (GPT-2), and what the tower gives begins as small as the embeddings beside it."""
-    if len(shape) == 1:
-        return torch.full(shape, float("norm" in name and name.endswith("weight")))
-    if name == "visual.pos_embed.weight":
-        return position_table(math.isqrt(shape[0]), shape[1])
-    generator = torch.Generator().manual_seed(zlib.crc32(name.encode(), seed & 0xFFFFFFFF))
-    std = shape[-1] ** -0.5
-    if re.search(r"merger.*linear_fc2", name):
-        std *= 0.1
-    elif re.search(r"(o_proj|down_proj|attn\.proj|mlp\.linear_fc2)\.weight$", name):
-        std *= (2 * (config.vision.depth if name.startswith("visual.") else config.text.num_hidden_layers)) ** -0.5
-    return torch.empty(shape).normal_(0.0, std, generator=generator)
+def new_model(config: ModelConfig, seed: int) -> Qwen3VL:
+    """Float32 weights to begin with: those of initial.py, but with places told from the start, and with what the
+    tower gives no larger than the embeddings that it stands among."""
+    model = Qwen3VL(config)
+    initialise(model, seed)
+    with torch.no_grad():
+        table = model.visual.pos_embed.weight
+        table.copy_(position_table(math.isqrt(table.shape[0]), table.shape[1]))
+        for merger in (model.visual.merger, *model.visual.deepstack_merger_list):
+            merger.linear_fc2.weight.mul_(_FEATURE_SCALE)  # type: ignore[operator,union-attr]
+    return model
 
 
 def position_table(side: int, width: int) -> Tensor:
