@@ -235,10 +235,10 @@ def write(context: ForwardContext, layer: int, k_TKH: Tensor, v_TKH: Tensor) -> 
 def _attend_one(q_1NH: Tensor, parts: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
     """A single token sees everything. -> out_1NH."""
     k_KSH, v_KSH = next(parts)
-    q_KGH, second = _group(q_1NH, len(k_KSH)), next(parts, None)
+    q_KGH, second = group_heads(q_1NH, len(k_KSH)), next(parts, None)
     if second is None:
-        return _ungroup(F.scaled_dot_product_attention(q_KGH[None], k_KSH[None], v_KSH[None])[0], 1)
-    return _ungroup(_attend_parts(q_KGH, chain([(k_KSH, v_KSH), second], parts))[0], 1)
+        return ungroup_heads(F.scaled_dot_product_attention(q_KGH[None], k_KSH[None], v_KSH[None])[0], 1)
+    return ungroup_heads(_attend_parts(q_KGH, chain([(k_KSH, v_KSH), second], parts))[0], 1)
 
 
 def _attend_parts(q_KRH: Tensor, parts: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -263,8 +263,8 @@ def _attend_own(q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
 
 def _attend_past_and_own(q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, past: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """All of the past is visible to each token, its own chunk causally. -> out_TNH."""
-    past_KRH, past_lse_KR = _attend_parts(_group(q_TNH, k_TKH.shape[1]), past)
-    past_TNH, past_lse_TN1 = (_ungroup(x, len(q_TNH)) for x in (past_KRH, past_lse_KR[..., None]))
+    past_KRH, past_lse_KR = _attend_parts(group_heads(q_TNH, k_TKH.shape[1]), past)
+    past_TNH, past_lse_TN1 = (ungroup_heads(x, len(q_TNH)) for x in (past_KRH, past_lse_KR[..., None]))
     repeat = q_TNH.shape[1] // k_TKH.shape[1]
     k_NTH, v_NTH = (x.transpose(0, 1).repeat_interleave(repeat, 0) for x in (k_TKH, v_TKH))
     own_NTH, own_lse_NT = attend_with_lse(q_TNH.transpose(0, 1), k_NTH, v_NTH, causal=True)
@@ -283,11 +283,11 @@ def join(outs: Sequence[Tensor], log_sum_exps: Sequence[Tensor]) -> Tensor:
     return total.to(outs[0].dtype)
 
 
-def _group(q_TNH: Tensor, num_kv_heads: int) -> Tensor:
+def group_heads(q_TNH: Tensor, num_kv_heads: int) -> Tensor:
     """-> q_KRH with R = T x G: the queries that share a key head become rows, so that keys are read once."""
     return q_TNH.unflatten(1, (num_kv_heads, -1)).transpose(0, 1).flatten(1, 2)
 
 
-def _ungroup(x_KRH: Tensor, num_tokens: int) -> Tensor:
-    """-> x_TNH; undoes `_group`."""
+def ungroup_heads(x_KRH: Tensor, num_tokens: int) -> Tensor:
+    """-> x_TNH; undoes `group_heads`."""
     return x_KRH.unflatten(1, (num_tokens, -1)).transpose(0, 1).flatten(1, 2)
