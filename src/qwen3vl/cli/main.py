@@ -24,6 +24,7 @@ from qwen3vl.cli.parse import parse
 from qwen3vl.cli.point import point
 from qwen3vl.cli.random_checkpoint import random_checkpoint
 from qwen3vl.cli.read import read
+from qwen3vl.cli.train import app as train_app
 from qwen3vl.cli.watch import watch
 
 app = typer.Typer(
@@ -51,6 +52,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 app.add_typer(eval_app, name="eval")
+app.add_typer(train_app, name="train")
 
 # typer may carry click inside itself, where it has no public name
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]

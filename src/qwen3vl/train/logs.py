@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 import time
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from qwen3vl.errors import UnsupportedOption
 from qwen3vl.train.reports import Progress, RunReport, StepReport
 
 _LINE_EVERY = 10.0  # seconds between lines where there is no terminal
@@ -55,17 +57,18 @@ class JsonLog:
 
 
 class TensorBoardLog:
-    """OUT/tensorboard, over steps; needs the tensorboard package."""
+    """OUT/tensorboard, over steps. Raises UnsupportedOption if the tensorboard package is not there."""
 
     def __init__(self, folder: Path, every: int = 1) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
-        self._every = every
-        self._peak = 0.0
+        if importlib.util.find_spec("tensorboard") is None:
+            raise UnsupportedOption("TensorBoard needs its package: pip install 'qwen3vl[train]'")
+        self._folder, self._every, self._peak = folder, every, 0.0
+        self._writer: Any = None
 
     def begin(self, run: RunReport) -> None:
-        self._peak = run.peak
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer, self._peak = SummaryWriter(str(self._folder)), run.peak  # type: ignore[no-untyped-call]
 
     def step(self, report: StepReport) -> None:
         if report.progress.step % self._every:
@@ -84,11 +87,12 @@ class TensorBoardLog:
         pass
 
     def close(self) -> None:
-        self._writer.close()  # type: ignore[no-untyped-call]
+        if self._writer is not None:
+            self._writer.close()
 
     def _scalars(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, step)
 
 
 class TerminalLog:
