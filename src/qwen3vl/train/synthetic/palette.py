@@ -41,7 +41,7 @@ BASES: dict[str, Rgb] = {
 }  # fmt: skip
 TEXTURES = ("plain", "slope", "stripes", "checks", "dots", "grain", "lines", "glow")
 BACKGROUNDS = tuple(f"{texture}/{base}" for texture in TEXTURES for base in BASES)
-CLEAR = 105.0  # weighted distance from which a colour stands out from its background
+CLEAR = 140.0  # weighted distance from which a colour stands out from its background
 
 
 def shade_of(rng: random.Random, colour: str) -> Rgb:

@@ -22,6 +22,8 @@ MODULES: tuple[str, ...] = (
     "widget_tasks",
     "page_tasks",
     "phone",
+    "compare",
+    "clips",
 )
 """Modules of this package that hold tasks: each has TASKS: dict[str, Task]."""
 
