@@ -24,6 +24,7 @@ MODULES: tuple[str, ...] = (
     "phone",
     "compare",
     "clips",
+    "talk",
 )
 """Modules of this package that hold tasks: each has TASKS: dict[str, Task]."""
 
