@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
 
 from qwen3vl.agent.schemas import COMPUTER_SIDE, MOBILE_SIDE
 from qwen3vl.tasks.coordinates import DIVISOR, Box, Frame, Point
 from qwen3vl.train.synthetic.sample import Labelled, Moment, PixelBox
 
 Size = tuple[int, int]
+XY = tuple[float, float]
+NOTHING: Mapping[str, object] = MappingProxyType({})
 HIGHEST = 999
 
 
@@ -24,7 +26,7 @@ def relative_box(box: PixelBox, size: Size, divisor: int = DIVISOR) -> list[int]
     return [_whole(v) for v in (found.x1, found.y1, found.x2, found.y2)]
 
 
-def relative_point(point: tuple[float, float], size: Size, divisor: int = DIVISOR) -> list[int]:
+def relative_point(point: XY, size: Size, divisor: int = DIVISOR) -> list[int]:
     found = Frame(*size, divisor=divisor).to_relative(Point(*point))
     return [_whole(found.x), _whole(found.y)]
 
@@ -33,7 +35,7 @@ def _whole(value: float) -> int:
     return min(max(round(value), 0), HIGHEST)
 
 
-def middle(box: PixelBox) -> tuple[float, float]:
+def middle(box: PixelBox) -> XY:
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
@@ -52,28 +54,30 @@ def points_answer(items: Sequence[Labelled], size: Size) -> str:
     return _fenced([{"point_2d": relative_point(middle(box), size), "label": label} for label, box in items])
 
 
-def _fenced(entries: Sequence[Mapping[str, Any]]) -> str:
+def _fenced(entries: Sequence[Mapping[str, object]]) -> str:
     if not entries:
         return "```json\n[]\n```"
     lines = ",\n".join(f"\t{json.dumps(entry, ensure_ascii=False)}" for entry in entries)
     return f"```json\n[\n{lines}\n]\n```"
 
 
-def computer_call(action: str, at: tuple[float, float] | None = None, size: Size = (1, 1), **more: Any) -> str:
-    """A call of computer_use. `at` in pixels of the screen of `size`."""
-    return _call("computer_use", action, at, size, COMPUTER_SIDE, more)
+def computer_call(action: str, at: XY | None, size: Size, more: Mapping[str, object] = NOTHING) -> str:
+    """A call of computer_use; `at` in pixels of the screen of `size`, `more` its other arguments."""
+    return _call("computer_use", action, [("coordinate", at)], size, COMPUTER_SIDE, more)
 
 
-def mobile_call(action: str, at: tuple[float, float] | None = None, size: Size = (1, 1), **more: Any) -> str:
-    """A call of mobile_use; see `computer_call`."""
-    return _call("mobile_use", action, at, size, MOBILE_SIDE, more)
+def mobile_call(
+    action: str, at: XY | None, size: Size, more: Mapping[str, object] = NOTHING, to: XY | None = None
+) -> str:
+    """A call of mobile_use; `to`: where a swipe ends."""
+    return _call("mobile_use", action, [("coordinate", at), ("coordinate2", to)], size, MOBILE_SIDE, more)
 
 
 def _call(
-    tool: str, action: str, at: tuple[float, float] | None, size: Size, side: int, more: Mapping[str, Any]
+    tool: str, action: str, at: Sequence[tuple[str, XY | None]], size: Size, side: int, more: Mapping[str, object]
 ) -> str:
-    place = {} if at is None else {"coordinate": relative_point(at, size, side)}
-    call = {"name": tool, "arguments": {"action": action, **place, **more}}
+    places = {name: relative_point(point, size, side) for name, point in at if point is not None}
+    call = {"name": tool, "arguments": {"action": action, **places, **more}}
     return f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>"
 
 

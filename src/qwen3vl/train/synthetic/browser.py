@@ -96,6 +96,12 @@ class Renderer:
             self.close()
             return self._render(page)
 
+    def hit(self, x: float, y: float) -> str:
+        """ "kind|name" of what a click there on the page that was rendered last would hit; "" if it is no target."""
+        assert self._browser is not None, "no page was rendered yet"
+        at = f"document.elementFromPoint({x}, {y})?.closest('[data-t]')?.dataset.t ?? ''"
+        return str(self._browser.evaluate(self._session, at))
+
     def close(self) -> None:
         self._open.close()
         self._browser = None

@@ -14,9 +14,9 @@ from PIL import Image
 
 from qwen3vl.tasks.video import EVENTS_PROMPT, MOMENT_PROMPT, OBJECTS_PROMPT, SUMMARY_PROMPT
 from qwen3vl.train.synthetic.acts import ACTS, Act, Happening, Stage, bounce, light, move
+from qwen3vl.train.synthetic.answers import moments_answer, relative_box
 from qwen3vl.train.synthetic.arrange import Cell, Spec, Thing, draw_names, draw_theme, put
 from qwen3vl.train.synthetic.palette import BASES, paint_background
-from qwen3vl.train.synthetic.replies import moments_answer, relative_box
 from qwen3vl.train.synthetic.sample import (
     BoxesTruth,
     FreeTruth,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
+from qwen3vl.train.synthetic.answers import computer_call
 from qwen3vl.train.synthetic.browser import Shown, Target
 from qwen3vl.train.synthetic.pages import draw_page
-from qwen3vl.train.synthetic.replies import computer_call
 from qwen3vl.train.synthetic.sample import ActionTruth, Mark, Side, SyntheticSample, Task
 from qwen3vl.train.synthetic.scenes import located
 from qwen3vl.train.synthetic.widget_tasks import CLICKS, clicked, computer_sample

@@ -10,11 +10,11 @@ from functools import lru_cache, partial
 
 from qwen3vl.agent.actions import mobile_request
 from qwen3vl.train.synthetic import interface_words as texts
+from qwen3vl.train.synthetic.answers import XY, middle, mobile_call
 from qwen3vl.train.synthetic.browser import NUM_PAGES, Page, Shown, Target, shown
 from qwen3vl.train.synthetic.page_blocks import Blocks, mark
 from qwen3vl.train.synthetic.page_style import draw_style
 from qwen3vl.train.synthetic.pages import document
-from qwen3vl.train.synthetic.replies import XY, middle, mobile_call
 from qwen3vl.train.synthetic.sample import ActionTruth, Mark, Side, SyntheticSample, Task
 from qwen3vl.train.synthetic.sides import of_side, rng_of
 from qwen3vl.train.synthetic.widget_tasks import turns

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from PIL import Image
 
 from qwen3vl.tasks.grounding import Attributes, locate_prompt, point_prompt
+from qwen3vl.train.synthetic.answers import boxes_answer, points_answer
 from qwen3vl.train.synthetic.arrange import Scene, Spec, Thing, compose, draw_names, draw_size, draw_theme
 from qwen3vl.train.synthetic.icons import plural
 from qwen3vl.train.synthetic.palette import COLOUR_NAMES
 from qwen3vl.train.synthetic.referring import referring
-from qwen3vl.train.synthetic.replies import boxes_answer, points_answer
 from qwen3vl.train.synthetic.sample import (
     BoxesTruth,
     Labelled,

@@ -179,7 +179,7 @@ def draw_tile(drawing: Drawing, colour: Rgb, side: int, style: Style) -> Image.I
 
 
 _HALF = [255 if a >= 128 else 0 for a in range(256)]
-_SOFT = [a * 70 // 255 for a in range(256)]
+_SOFT = [a * 45 // 255 for a in range(256)]
 
 
 def _shade(tile: Image.Image) -> Image.Image:

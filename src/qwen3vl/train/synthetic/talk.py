@@ -60,8 +60,10 @@ def talk(rng: random.Random, side: Side) -> SyntheticSample:
     """Two or three turns: a greeting or a question first, then one that leans on what was said."""
     scene = draw_scene(rng, side, most=3)
     turns = [_opening(rng, scene)]
-    while len(turns) < rng.randint(2, 3):
-        turns.append(_following(rng, scene, len(turns)))
+    for number in range(1, rng.randint(2, 3)):
+        following = _following(rng, scene, number)
+        if following not in turns:
+            turns.append(following)
     messages: list[Message] = []
     for number, (question, answer) in enumerate(turns):
         messages.append(_user(question, scene if number == 0 else None))

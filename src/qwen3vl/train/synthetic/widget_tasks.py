@@ -7,7 +7,7 @@ import random
 from PIL import Image
 
 from qwen3vl.agent.actions import computer_request
-from qwen3vl.train.synthetic.replies import computer_call, middle
+from qwen3vl.train.synthetic.answers import computer_call, middle
 from qwen3vl.train.synthetic.sample import ActionTruth, Mark, PixelBox, Side, SyntheticSample, Task
 from qwen3vl.train.synthetic.scenes import located, pointed
 from qwen3vl.train.synthetic.widget_layouts import draw_board
