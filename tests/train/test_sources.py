@@ -116,4 +116,4 @@ def test_worker_processes_change_nothing(tmp_path: Path) -> None:
         assert a.where == b.where and np.array_equal(a.labels_T, b.labels_T)
     endless = prepare_in_processes(source, itertools.count(), recipe, 1)
     assert next(endless).where
-    endless.close()  # type: ignore[attr-defined]
+    endless.close()

@@ -12,9 +12,11 @@ through: in keys of JSON objects, and where it is spread over adjacent text part
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 _PRIVATE_USE = range(0xF0000, 0xFFFFE)  # plane 15; the first two are the marks of transformers
@@ -36,7 +38,8 @@ class Marks:
 
     @classmethod
     def absent_from(cls, *values: Any) -> Marks:
-        taken = {char for text in _strings(values) for char in _PRIVATE_CHARS.findall(text)}
+        """For values of plain JSON types."""
+        taken = set(_PRIVATE_CHARS.findall(json.dumps(values, ensure_ascii=False)))  # quicker than walking them
         free = (chr(code) for code in _PRIVATE_USE if chr(code) not in taken)
         return cls(next(free), next(free), next(free))
 
@@ -46,11 +49,15 @@ class Marks:
         A template may cut a text at a control token (the Thinking edition's does at `</think>`); the
         mark that is left alone there still keeps its two sides from joining into a token.
         """
-        start, end = re.escape(self.start), re.escape(self.end)
-        pattern = f"{start}({_any_of(tokens)}){end}|[{start}{end}]"
-        for i, piece in enumerate(re.split(pattern, prompt)):
+        for i, piece in enumerate(_marked(self.start, self.end, tuple(tokens)).split(prompt)):
             if piece:  # odd pieces are the group: a marked token, or None for a lone mark
                 yield piece, i % 2 == 0
+
+
+@lru_cache(maxsize=64)
+def _marked(start: str, end: str, tokens: tuple[str, ...]) -> re.Pattern[str]:
+    start, end = re.escape(start), re.escape(end)
+    return re.compile(f"{start}({_any_of(tokens)}){end}|[{start}{end}]")
 
 
 class ControlTokens:
@@ -96,15 +103,3 @@ class ControlTokens:
 def _any_of(tokens: Iterable[str]) -> str:
     """A pattern for any of the tokens, longest first; one that never matches if there are none."""
     return "|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)"
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _strings(key)
-            yield from _strings(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _strings(item)

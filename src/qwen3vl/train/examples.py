@@ -32,6 +32,7 @@ from qwen3vl.processor.placeholders import Footprint, expand
 from qwen3vl.processor.processor import Processor, media_parts
 from qwen3vl.settings import MediaOptions
 from qwen3vl.train.data import Example
+from qwen3vl.types import TextPart
 
 IGNORED = -100  # the label of a token that is not learnt; torch's and transformers' own value
 
@@ -88,6 +89,8 @@ class Encoder:
             for token, token_id in tokenizer.added_tokens.items()
             if token_id in structural and (token in written or token_id in tokenizer.eos_token_ids)
         )
+        self._any_token = re.compile("|".join(map(re.escape, tokenizer.added_tokens)))
+        self._known_forms: set[object] = set()
         self._opening = _split_at(template.generation_prompt, list(tokenizer.added_tokens))
 
     def __call__(self, example: Example) -> Encoded:
@@ -114,12 +117,28 @@ class Encoder:
         return len(ids_T), int((labels_T != IGNORED).sum())
 
     def _render(self, example: Example) -> Turns:
-        return self.processor.template.render_turns(
+        form = self._form(example)
+        turns = self.processor.template.render_turns(
             example.messages,
             tools=example.tools,
             control_tokens=self._control_tokens,
             answer_tokens=self._answer_tokens,
+            check=form is None or form not in self._known_forms,
         )
+        if form is not None:
+            self._known_forms.add(form)
+        return turns
+
+    def _form(self, example: Example) -> object | None:
+        """All that a template may look at but the words: conversations of a form need one check that nothing is left
+        out. None where the words hold a control token, by which templates tell things apart."""
+        if any(self._any_token.search(message.text + (message.reasoning or "")) for message in example.messages):
+            return None
+        messages = (
+            (m.role, m.reasoning is None, len(m.tool_calls), tuple((type(p), p == TextPart("")) for p in m.content))
+            for m in example.messages
+        )
+        return len(example.tools), tuple(messages)
 
     def _expand(
         self, turns: Turns, example: Example, footprints: Sequence[Footprint]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class EncoderRecipe:
         return Encoder(Processor.from_folder(self.folder), self.media)
 
 
-def prepare(source: Source, numbers: Iterable[int], encoder: Encoder) -> Iterator[Encoded]:
+def prepare(source: Source, numbers: Iterable[int], encoder: Encoder) -> Generator[Encoded, None, None]:
     """Encode in this process; conversations that come again are remembered as far as memory is given for them."""
     remembered: dict[object, Encoded] = {}
     room = _REMEMBERED_BYTES
@@ -53,7 +54,7 @@ def prepare(source: Source, numbers: Iterable[int], encoder: Encoder) -> Iterato
 
 def prepare_in_processes(
     source: Source, numbers: Iterable[int], recipe: EncoderRecipe, workers: int
-) -> Iterator[Encoded]:
+) -> Generator[Encoded, None, None]:
     """The same in `workers` processes; what they raise is raised here, in its place."""
     context = multiprocessing.get_context("spawn")  # a fork of a process with torch's threads may hang
     pool = ProcessPoolExecutor(workers, context, _start_worker, (source, recipe))
@@ -85,6 +86,7 @@ _worker: Callable[[int], Encoded] | None = None
 
 def _start_worker(source: Source, recipe: EncoderRecipe) -> None:
     global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the trainer finishes its step first
     os.environ["OMP_NUM_THREADS"] = "1"
     encoder = recipe.make()
     _worker = lambda number: encoder(source.example(number))  # noqa: E731

@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import json
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,8 @@ from qwen3vl.model.devices import best_device, parse_device
 from qwen3vl.model.hub import locate
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.train.data_specs import open_source
-from qwen3vl.train.examples import Encoder
+from qwen3vl.train.distributed import Ranks, fill_together, idle_batch, joined, shard
+from qwen3vl.train.examples import Encoded, Encoder
 from qwen3vl.train.flops import measure_peak
 from qwen3vl.train.initial import initialise
 from qwen3vl.train.loader import EncoderRecipe, prepare, prepare_in_processes
@@ -100,63 +101,80 @@ def train(run: TrainRun, *, go_on: bool = False, logs: Sequence[Log] = ()) -> tu
     """Train, or go on from the last saved state. -> how far it came, and whether it is finished.
 
     Ctrl-C (or SIGTERM) finishes the step, saves and returns. Raises what settings, data and checkpoint raise.
+    Under torchrun the processes train together (distributed.py).
     """
+    with joined(best_device() if run.device == "auto" else parse_device(run.device)) as ranks:
+        return _train(run, go_on, logs if ranks.is_main else (), ranks)
+
+
+def _train(run: TrainRun, go_on: bool, logs: Sequence[Log], ranks: Ranks) -> tuple[Progress, bool]:
     settings = run.settings
     source = open_source(run.data, run.data_root, settings, "train", run.limit)
     if settings.epochs is not None and source.size is None:
         raise InvalidParams("epochs: these data never end; give steps")
-    _claim(run, source, go_on)
+    if ranks.is_main:
+        _claim(run, source, go_on)
+    ranks.wait()
     base = locate(run.model)
     recipe = EncoderRecipe(base, settings.media)
     encoder = recipe.make()
-    model = _model(run, base, go_on)
+    model = _model(run, base, go_on, ranks)
+    objective = shard(model, partial(batch_loss, moe_balance=settings.moe_balance), ranks)
     optimizer = Optimizer(parameter_groups(model, settings), settings)
-    start = load_state(last_state(run.out), optimizer, model.device) if go_on else Progress()
+    start = load_state(last_state(run.out), optimizer, ranks) if go_on else Progress()
     total = None if settings.epochs is None else round(settings.epochs * (source.size or 0))
     prepared = partial(_prepared, source, encoder, recipe, settings.workers)
-    objective = partial(batch_loss, moe_balance=settings.moe_balance)
-    logs = [JsonLog(run.out / "log.jsonl", settings.log_every), *logs]
+    work = step_work(prepared, settings, model.config.vision.spatial_merge_size, start.number, total, ranks)
+    if ranks.is_main:
+        logs = [JsonLog(run.out / "log.jsonl", settings.log_every), *logs]
     trainer = Trainer(
         model,
         optimizer,
         objective,
-        step_work(prepared, settings, model.config.vision.spatial_merge_size, start.number, total),
+        work,
         settings,
         total=total,
         epoch_size=source.size,
         start=start,
+        processes=ranks,
         logs=logs,
         evaluate=_evaluation(run, model, encoder, objective),
-        save=lambda progress: _save(run, base, model, optimizer, progress),
+        save=lambda progress: _save(run, base, model, optimizer, progress, ranks),
     )
+    report = _report(run, source, model, start, ranks)
     for log in logs:
-        log.begin(_report(run, source, model, start))
+        log.begin(report)
     try:
         with stopping_on_signals(trainer, logs):
             trainer.run()
         if not trainer.stopped:
-            write_result(run.out / "model", base, model, optimizer)
+            write_result(run.out / "model", base, model, optimizer, ranks)
     finally:
+        work.close()  # worker processes end with it
         for log in logs:
             log.close()
     return trainer.progress, not trainer.stopped
 
 
 def step_work(
-    prepared: Callable[[Iterator[int]], Iterator[Any]],
+    prepared: Callable[[Iterator[int]], Generator[Encoded, None, None]],
     settings: TrainSettings,
     merge_size: int,
     start: int,
     total: int | None,
-) -> Iterator[StepWork]:
+    ranks: Ranks,
+) -> Generator[StepWork, None, None]:
     """The work of each step from conversation `start` on; to `total`, or without end."""
     numbers = itertools.count(start) if total is None else iter(range(start, total))
-    filled = fill(prepared(numbers), settings.tokens_per_batch, settings.too_long == "skip")
     number = start
-    while group := list(itertools.islice(filled, settings.accumulate)):
-        number += sum(item.num_taken for item in group)
-        skipped = tuple(name for item in group for name in item.skipped)
-        yield StepWork(tuple(pack(item.examples, merge_size) for item in group), number, skipped)
+    limits = settings.tokens_per_batch, settings.too_long == "skip"
+    with closing(prepared(ranks.share(numbers))) as examples:
+        filled = fill(examples, *limits) if ranks.size == 1 else fill_together(examples, *limits, ranks)
+        while group := list(itertools.islice(filled, settings.accumulate)):
+            number += sum(item.num_taken for item in group)
+            skipped = tuple(name for item in group for name in item.skipped)
+            batches = tuple(pack(item.examples, merge_size) if item.examples else idle_batch() for item in group)
+            yield StepWork(batches, number, skipped)
 
 
 class HeldOutLoss:
@@ -217,10 +235,10 @@ def _claim(run: TrainRun, source: Source, go_on: bool) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-def _model(run: TrainRun, base: Path, go_on: bool) -> Qwen3VL:
+def _model(run: TrainRun, base: Path, go_on: bool, ranks: Ranks) -> Qwen3VL:
     """The model as it trains: weights, what is frozen, adapters."""
     settings = run.settings
-    device = best_device() if run.device == "auto" else parse_device(run.device)
+    device = ranks.device
     dtype = precision(settings, device)
     folder = last_state(run.out) if go_on and settings.lora is None else base
     if run.from_scratch and not go_on:
@@ -240,7 +258,7 @@ def _model(run: TrainRun, base: Path, go_on: bool) -> Qwen3VL:
         from qwen3vl.train.checkpointing import use_gradient_checkpointing
 
         use_gradient_checkpointing(model)
-    torch.manual_seed(settings.seed)  # of dropout in adapters
+    torch.manual_seed(settings.seed + ranks.rank)  # of dropout in adapters
     return model.train()
 
 
@@ -253,7 +271,7 @@ def precision(settings: TrainSettings, device: torch.device) -> torch.dtype:
 
 def _prepared(
     source: Source, encoder: Encoder, recipe: EncoderRecipe, workers: int, numbers: Iterator[int]
-) -> Iterator[Any]:
+) -> Generator[Encoded, None, None]:
     if workers:
         return prepare_in_processes(source, numbers, recipe, workers)
     return prepare(source, numbers, encoder)
@@ -266,12 +284,12 @@ def _evaluation(run: TrainRun, model: Qwen3VL, encoder: Encoder, objective: Obje
     return HeldOutLoss(model, source, run.evaluate_on, encoder, objective, run.settings.tokens_per_batch)
 
 
-def _save(run: TrainRun, base: Path, model: Qwen3VL, optimizer: Optimizer, progress: Progress) -> None:
-    save_state(run.out, base, model, optimizer, progress, run.settings.keep)
+def _save(run: TrainRun, base: Path, model: Qwen3VL, optimizer: Optimizer, progress: Progress, ranks: Ranks) -> None:
+    save_state(run.out, base, model, optimizer, progress, run.settings.keep, ranks)
 
 
-def _report(run: TrainRun, source: Source, model: Qwen3VL, start: Progress) -> RunReport:
-    peak = measure_peak(model.device, model.dtype)
+def _report(run: TrainRun, source: Source, model: Qwen3VL, start: Progress, ranks: Ranks) -> RunReport:
+    peak = ranks.total(measure_peak(model.device, model.dtype))
     return RunReport(
         counts(model), source.identity, str(model.device), str(model.dtype).removeprefix("torch."), peak,
         run.settings.steps, start,
