@@ -22,6 +22,7 @@ from qwen3vl.cli.locate_3d import locate_3d
 from qwen3vl.cli.locate_in_video import locate_in_video
 from qwen3vl.cli.parse import parse
 from qwen3vl.cli.point import point
+from qwen3vl.cli.quantize import quantize
 from qwen3vl.cli.random_checkpoint import random_checkpoint
 from qwen3vl.cli.read import read
 from qwen3vl.cli.train import app as train_app
@@ -47,6 +48,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "locate-in-video": locate_in_video,
     "code": code,
     "investigate": investigate,
+    "quantize": quantize,
     "random-checkpoint": random_checkpoint,
 }
 for _name, _command in _COMMANDS.items():
