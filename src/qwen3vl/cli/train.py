@@ -14,6 +14,7 @@ from typer import Argument, Exit, Option
 from qwen3vl.cli.failures import INTERRUPTED
 from qwen3vl.cli.options import LookOptions, command
 from qwen3vl.cli.train_check import check
+from qwen3vl.cli.train_new import new
 from qwen3vl.cli.train_preview import preview
 from qwen3vl.errors import InvalidParams
 from qwen3vl.settings import MediaOptions
@@ -185,7 +186,7 @@ def resume(
     )
 
 
-for _name, _command in {"run": run, "resume": resume, "check": check, "preview": preview}.items():
+for _name, _command in {"run": run, "resume": resume, "check": check, "preview": preview, "new": new}.items():
     app.command(_name)(_command)
 
 
