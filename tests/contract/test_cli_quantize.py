@@ -27,7 +27,7 @@ def test_quantize_writes_a_folder_that_loads(run: Runner, tmp_path: Path) -> Non
     )
     document = json.loads(done.out)
     assert (done.code, document["folder"]) == (0, str(tmp_path / "q"))
-    assert document["bytes"] < 0.6 * document["bytes_before"]
+    assert document["bytes"] < 0.8 * document["bytes_before"]  # the vision tower is as large as before
     assert quantization_of(tmp_path / "q") == Quantization(8, None)
     model = load_model(tmp_path / "q")
     assert isinstance(model.language_model.layers[0].self_attn.q_proj, PackedLinear)
