@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Literal
 
@@ -26,6 +26,14 @@ KINDS = [("4b", torch.float32), ("4b", torch.bfloat16), ("30b-a3b", torch.float3
 kinds = pytest.mark.parametrize(("edition", "dtype"), KINDS)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _short_blocks() -> Iterator[None]:
+    """Prompts of some tens of tokens then have several blocks of keys."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tile_attention, "BLOCK", 32)
+        yield
+
+
 @cache
 def load(edition: str, dtype: torch.dtype) -> Qwen3VL:
     model = load_model(models.small_folder(edition), dtype=dtype)
@@ -35,9 +43,9 @@ def load(edition: str, dtype: torch.dtype) -> Qwen3VL:
 
 @cache
 def prompts(edition: str) -> list[models.Prompt]:
-    """Of 273, 40 and 276 tokens: the first and last reach over a block of keys."""
+    """Of 79, 20 and 78 tokens: the first and last reach over two blocks of keys."""
     config = models.small_config(edition)
-    parts: list[Sequence[models.Part]] = [(60, ("image", 8, 8), 195), (40,), (7, ("video", 2, 4, 4), 250)]
+    parts: list[Sequence[models.Part]] = [(30, ("image", 4, 6), 41), (20,), (7, ("video", 2, 4, 4), 52)]
     return [models.make_prompt(config, *part, seed=i) for i, part in enumerate(parts)]
 
 
@@ -60,19 +68,29 @@ def in_chunks(
 
 
 @kinds
-@pytest.mark.parametrize("sizes", [[97], [1, 255, 3, 40]])
+@pytest.mark.parametrize("sizes", [[29], [1, 31, 3, 16]])
 def test_however_a_prompt_is_cut(edition: str, dtype: torch.dtype, sizes: list[int]) -> None:
     assert torch.equal(in_chunks(load(edition, dtype), prompts(edition)[0], sizes), alone(edition, dtype, 0))
+
+
+def test_blocks_of_true_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 tokens reach into the second block of 256."""
+    monkeypatch.setattr(tile_attention, "BLOCK", 256)
+    model = load_model(models.small_folder("4b"))
+    make_deterministic(model)
+    prompt = models.make_prompt(model.config, 300)
+    whole, cut = (in_chunks(model, prompt, sizes) for sizes in ([300], [97]))
+    assert torch.equal(whole, cut) and torch.equal(whole, models.prefill(model, [prompt])[0])
 
 
 @kinds
 def test_in_company(edition: str, dtype: torch.dtype) -> None:
     """Three prompts as one batch, their blocks in between each other's and scattered over many runs."""
     model, ask = load(edition, dtype), prompts(edition)
-    together = models.prefill(model, ask, Cached.of(model, 3, 280, block_size=8))
+    together = models.prefill(model, ask, Cached.of(model, 3, 80, block_size=8))
     for i, logits in enumerate(together):
         assert torch.equal(logits, alone(edition, dtype, i)), i
-    one_run = in_chunks(model, ask[2], [400], block_size=512)
+    one_run = in_chunks(model, ask[2], [100], block_size=512)
     assert torch.equal(one_run, alone(edition, dtype, 2))
 
 
@@ -81,7 +99,7 @@ def test_in_company(edition: str, dtype: torch.dtype) -> None:
 def test_decoding_in_company_is_reading(edition: str, dtype: torch.dtype) -> None:
     """The last four tokens of two prompts one by one, while a third is read: the logits of whole prompts."""
     model, ask = load(edition, dtype), prompts(edition)
-    cached = Cached.of(model, 3, 280)
+    cached = Cached.of(model, 3, 80)
     done = [0, 0, 0]
 
     def step(*lengths: int) -> dict[int, Tensor]:
@@ -117,12 +135,12 @@ def test_close_to_the_ordinary_model(edition: str, dtype: torch.dtype) -> None:
 def test_the_ordinary_model_is_not() -> None:
     """The tests above can fail: without the tiles, cutting a prompt changes bits."""
     model, prompt = models.ours(models.small_folder("4b")), prompts("4b")[0]
-    assert not torch.equal(in_chunks(model, prompt, [97]), models.prefill(model, [prompt])[0])
+    assert not torch.equal(in_chunks(model, prompt, [29]), models.prefill(model, [prompt])[0])
 
 
 def test_int8_cache() -> None:
     model, prompt = load("4b", torch.float32), prompts("4b")[0]
-    whole, *cut = (in_chunks(model, prompt, sizes, kv_dtype="int8") for sizes in ([400], [1, 300], [97]))
+    whole, *cut = (in_chunks(model, prompt, sizes, kv_dtype="int8") for sizes in ([100], [1, 60], [29]))
     assert all(torch.equal(whole, each) for each in cut)
     assert not torch.equal(whole, alone("4b", torch.float32, 0))
 

@@ -28,6 +28,7 @@ def test_pieces_hold_the_rows_without_a_whole_piece_to_spare(num_rows: int, size
 
 def test_no_rows() -> None:
     assert plan(0, (8, 64)) == []
+    assert RowTiles((8, 64)).apply(lambda x: x[:, :1].double(), torch.empty(0, 3)).shape == (0, 1)
 
 
 @pytest.mark.parametrize("num_rows", [1, 8, 9, 71, 130])

@@ -75,7 +75,7 @@ class Engine:
     ) -> None:
         self.settings, self.name, self.metrics = settings, name, metrics
         self.blocks = BlockManager(num_blocks, settings.block_size, settings.prefix_cache)
-        cache = model.new_cache(num_blocks, settings.block_size)
+        cache = model.new_cache(num_blocks, settings.block_size, settings.kv_dtype)
         self.runner = Runner(model, cache, VisionCache(settings.vision_cache_bytes))
         self.pace = Pace(settings.reading_share, settings.max_batched_tokens)
         self.scheduler = Scheduler(

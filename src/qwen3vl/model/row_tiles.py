@@ -39,7 +39,7 @@ class RowTiles:
 
     def apply(self, function: RowFunction, x: Tensor) -> Rows:
         num_rows = x.shape[self.dim]
-        pieces = plan(num_rows, self.sizes)
+        pieces = plan(num_rows, self.sizes) or [self.sizes[0]]  # no rows: what comes out still has its shape
         if sum(pieces) > num_rows:
             missing = list(x.shape)
             missing[self.dim] = sum(pieces) - num_rows

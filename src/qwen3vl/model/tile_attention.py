@@ -149,7 +149,7 @@ _CHECKED: dict[tuple[object, ...], tuple[int, ...]] = {}
 
 def _verified_sizes(device: torch.device, heads: int, size: int, threads: int) -> tuple[int, ...]:
     """Tile sizes that give every row the same bits; found out once for a shape."""
-    key = (device, heads, size, threads)
+    key = (device, heads, size, threads, BLOCK)
     if key not in _CHECKED:
         generator = torch.Generator().manual_seed(0)
         sizes = _SIZES[device.type]
