@@ -44,7 +44,7 @@ CONTEXT = 8192
 MIN_PIXELS = 32 * 32  # of a picture: one merged token; the official 256 x 256 would blow up small crops
 MAX_PIXELS = 1024 * 32 * 32
 MAX_VIDEO_PIXELS = 2048 * 2 * 32 * 32
-TEXTS_PER_TASK = 30
+TEXTS_PER_TASK = 10
 NUM_WORDS = 4000
 _FEATURE_SCALE = 0.05
 
