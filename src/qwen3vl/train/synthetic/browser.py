@@ -74,7 +74,7 @@ class Shown:
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:
         """(question, answer) of all that is in the window."""
-        split = (e.name.rpartition("=") for e in self.elements if e.kind == "fact")
+        split = (e.name.partition("=") for e in self.elements if e.kind == "fact")
         return tuple((question, answer) for question, _, answer in split)
 
 

@@ -14,6 +14,7 @@ from qwen3vl.train.synthetic.page_style import draw_style
 from qwen3vl.train.synthetic.sample import Side
 from qwen3vl.train.synthetic.sides import of_side, rng_of
 
+Builder = Callable[[random.Random, Side], Page]
 FRAMES = ("top", "side", "both", "bare", "centred")
 VIEWPORTS = ((640, 480), (640, 480), (640, 400), (640, 360), (560, 420), (480, 480), (480, 360), (400, 300), (320, 240))
 
