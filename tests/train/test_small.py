@@ -19,6 +19,7 @@ from qwen3vl.train.small import SIZES, make_small, new_model, position_table, sm
 from qwen3vl.train.small_tokenizer import OFFICIAL, control_tokens, learn_merges
 from qwen3vl.types import ImagePart, Message, TextPart, ToolCall
 from tests import oracle
+from tests.contract.cli_runner import Runner
 from tests.models import Prompt, Shown, difference, prefill
 
 TEXTS = [
@@ -170,3 +171,23 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidParams, match="vocab_size=281 is below 282"):
         make_small(tmp_path / "b", "tiny", vocab_size=281, texts=TEXTS)
     assert json.loads((folder / "generation_config.json").read_text())["do_sample"] is False
+
+
+def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def texts(seed: int, notes: list[str], progress: object) -> list[str]:
+        notes.append(f"seed {seed}")
+        return TEXTS
+
+    monkeypatch.setattr("qwen3vl.train.small.synthetic_texts", texts)
+    run = Runner(capsys, monkeypatch)
+    ran = run("train", "new", tmp_path / "a", "--size", "tiny", "--vocab-size", 310, "--seed", 3, "--json")
+    assert ran.code == 0
+    assert ran.document["notes"] == ["seed 3"] and ran.document["size"] == "tiny"
+    with torch.device("meta"):
+        model = Qwen3VL(ModelConfig.from_folder(tmp_path / "a"))
+    assert ran.document["parameters"] == sum(p.numel() for p in model.parameters())
+    said = run("train", "new", tmp_path / "b", "--size", "tiny", "--vocab-size", 310)
+    assert said.code == 0 and "tiny, 2.1 M parameters" in said.out and "note: seed 0" in said.err
+    assert run("train", "new", tmp_path / "b", "--size", "tiny").code == 1
+    wrong = run("train", "new", tmp_path / "c", "--size", "huge")
+    assert wrong.code == 2 and "tiny, small, medium" in wrong.err
