@@ -109,7 +109,7 @@ class Trainer:
     def run(self) -> Progress:
         """Train to the end, or until `stop` is called. Raises TrainingDiverged, and what the data raise."""
         evaluated = saved = self.progress.step
-        while not (self._stopping or self._done()):
+        while not (self._asked_to_stop() or self._done()):
             began = time.perf_counter()
             work = next(self._work, None)
             if work is None:
@@ -194,6 +194,11 @@ class Trainer:
             work.skipped,
             work.number / self._epoch_size if self._epoch_size else None,
         )
+
+    def _asked_to_stop(self) -> bool:
+        """All processes stop behind the same step: the others would wait for one that has left."""
+        self._stopping = self.processes.total(float(self._stopping)) > 0
+        return self._stopping
 
     def _place(self, number: int) -> float:
         if self.settings.steps is not None:

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from qwen3vl.errors import CheckpointNotFound, InvalidParams, UnsupportedOption, WeightsError
-from qwen3vl.model.checkpoint import INDEX_FILE, file_name, load_model, save_model
+from qwen3vl.model.checkpoint import file_name, load_model, save_model
 from qwen3vl.model.qwen3vl import Qwen3VL
+from qwen3vl.model.safetensors_file import INDEX_FILE
 from qwen3vl.train.settings import LoraSettings
 
 CONFIG_FILE = "adapter_config.json"
@@ -104,16 +105,21 @@ def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if ".lora_" in name}
 
 
+def adapter_tensors(model: Qwen3VL) -> dict[str, Tensor]:
+    """What an adapter file holds, by its names there."""
+    assert has_lora(model), "add_lora or load_adapter comes first"
+    # Handed over as it is, so that peft does not look into sharded tensors.
+    state = _peft().get_peft_model_state_dict(model, state_dict=model.state_dict(), adapter_name=_ADAPTER)
+    return {_PREFIX + file_name(name): tensor.detach() for name, tensor in state.items()}
+
+
 def save_adapter(model: Qwen3VL, folder: str | Path, tensors: Mapping[str, Tensor] | None = None) -> None:
-    """Write the factors as peft does. `tensors`: the model's state, where it lies elsewhere (sharded training)."""
+    """Write the factors as peft does. `tensors` are those of `adapter_tensors`, gathered, if the model is sharded."""
     from safetensors.torch import save_file
 
-    peft = _peft()
-    assert has_lora(model), "add_lora or load_adapter comes first"
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = peft.get_peft_model_state_dict(model, state_dict=tensors and dict(tensors), adapter_name=_ADAPTER)
-    named = {_PREFIX + file_name(name): tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    named = {name: tensor.cpu().contiguous() for name, tensor in (tensors or adapter_tensors(model)).items()}
     save_file(named, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     config: Any = model.peft_config[_ADAPTER]  # type: ignore[index]  # an attribute that peft sets
     was_inference, config.inference_mode = config.inference_mode, True

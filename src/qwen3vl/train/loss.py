@@ -64,7 +64,7 @@ def batch_loss(model: Qwen3VL, batch: TrainBatch, moe_balance: float = 0.0) -> L
 
 def hidden_states(model: Qwen3VL, batch: TrainBatch) -> Tensor:
     """-> hidden_TD behind the last norm."""
-    features = None if batch.patches_PC is None else model.encode_visuals(batch.patches_PC, batch.frames)
+    features = None if batch.patches_PC is None else model.visual(batch.patches_PC, batch.frames)
     embedded = model.embed(batch.input_ids_T, features)
     hidden: Tensor = model.language_model(embedded, batch.positions_3T, ForwardContext.pack(batch.lengths))
     return hidden

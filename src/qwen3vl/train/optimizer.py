@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from qwen3vl.train.parameters import ParameterGroup
 from qwen3vl.train.settings import TrainSettings
+from qwen3vl.train.sharded_tensors import sharded_like
 
 
 class Optimizer:
@@ -47,7 +48,7 @@ class Optimizer:
         self._adamw.step()
         self._adamw.zero_grad(set_to_none=True)
         self._round()
-        return norm
+        return norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of sharded weights
 
     def named_masters(self) -> Iterator[tuple[str, Tensor]]:
         """(name in the model, float32 weight) of all that trains."""
@@ -63,8 +64,12 @@ class Optimizer:
         if list(state["weights"]) != self._names:
             raise ValueError("the saved state is of other weights than those that train now")
         for name, master in self.named_masters():
-            master.copy_(state["weights"][name])
-        self._adamw.load_state_dict(state["adamw"])
+            master.copy_(sharded_like(state["weights"][name], master))
+        moments = {
+            i: {k: sharded_like(v, self._masters[i]) if v.ndim else v for k, v in each.items()}
+            for i, each in state["adamw"]["state"].items()
+        }
+        self._adamw.load_state_dict({**state["adamw"], "state": moments})
         self._round()
 
     @torch.no_grad()

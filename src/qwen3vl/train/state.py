@@ -24,24 +24,36 @@ import torch
 from torch import Tensor
 
 from qwen3vl.errors import CheckpointNotFound, WeightsError
-from qwen3vl.model.checkpoint import INDEX_FILE, find_tensors, save_tensors
+from qwen3vl.model.checkpoint import find_tensors, save_tensors
 from qwen3vl.model.qwen3vl import Qwen3VL
+from qwen3vl.model.safetensors_file import INDEX_FILE
+from qwen3vl.train.distributed import Ranks
 from qwen3vl.train.optimizer import Optimizer
 from qwen3vl.train.reports import Progress
+from qwen3vl.train.sharded_tensors import whole
 
 _STATE, _PROGRESS = Path("training/state.pt"), Path("training/progress.json")
 _COPIED = (".json", ".jinja", ".txt")  # processor files, by their endings
 _NOT_COPIED = ("config.json", INDEX_FILE, "adapter_config.json")
 
 
-def save_state(out: Path, base: Path, model: Qwen3VL, optimizer: Optimizer, progress: Progress, keep: int) -> Path:
-    """Write a state and remove older ones but the last `keep` (0: keep all). -> its folder."""
+def save_state(
+    out: Path, base: Path, model: Qwen3VL, optimizer: Optimizer, progress: Progress, keep: int, ranks: Ranks
+) -> Path:
+    """Write a state and remove older ones but the last `keep` (0: keep all). -> its folder.
+
+    Of several processes the first one writes; all must call it, since weights and state are gathered from them.
+    """
     folder = checkpoints(out) / f"step-{progress.step:06d}"
     partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    write_result(partial, base, model, optimizer)
+    if ranks.is_main:
+        shutil.rmtree(partial, ignore_errors=True)
+    write_result(partial, base, model, optimizer, ranks)
+    state = {**whole(optimizer.state()), "random": ranks.gather(_random_state())}
+    if not ranks.is_main:
+        return folder
     (partial / _STATE).parent.mkdir()
-    torch.save({**optimizer.state(), "random": _random_state()}, partial / _STATE)
+    torch.save(state, partial / _STATE)
     (partial / _PROGRESS).write_text(json.dumps(asdict(progress), indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
@@ -50,14 +62,14 @@ def save_state(out: Path, base: Path, model: Qwen3VL, optimizer: Optimizer, prog
     return folder
 
 
-def load_state(folder: Path, optimizer: Optimizer, device: torch.device) -> Progress:
-    """Put a saved state back. Raises WeightsError if it is of other weights."""
-    state = torch.load(folder / _STATE, map_location=device, weights_only=True)
+def load_state(folder: Path, optimizer: Optimizer, ranks: Ranks) -> Progress:
+    """Put a saved state back, whatever number of processes saved it. Raises WeightsError if it is of other weights."""
+    state = torch.load(folder / _STATE, map_location=ranks.device, weights_only=True)
     try:
         optimizer.load_state(state)
     except (ValueError, KeyError, RuntimeError) as error:
         raise WeightsError(f"{folder / _STATE}: does not fit this run: {error}") from error
-    _set_random_state(state["random"])
+    _set_random_state(state["random"][ranks.rank % len(state["random"])])
     return Progress(**json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
 
 
@@ -78,15 +90,25 @@ def last_state(out: Path) -> Path:
     return states[-1]
 
 
-def write_result(folder: Path, base: Path, model: Qwen3VL, optimizer: Optimizer) -> None:
-    """A folder like `base` with the trained weights, in base's dtype; of LoRA, the adapter alone."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if hasattr(model, "peft_config"):
-        from qwen3vl.train.lora import save_adapter
+def write_result(folder: Path, base: Path, model: Qwen3VL, optimizer: Optimizer, ranks: Ranks) -> None:
+    """A folder like `base` with the trained weights, in base's dtype; of LoRA, the adapter alone.
 
-        save_adapter(model, folder)
+    All processes must call it; the first one writes.
+    """
+    if hasattr(model, "peft_config"):
+        from qwen3vl.train.lora import adapter_tensors, save_adapter
+
+        factors = whole(adapter_tensors(model))
+        if ranks.is_main:
+            save_adapter(model, folder, factors)
         return
-    save_tensors(model.config, _result_tensors(model, optimizer, stored_dtype(base)), folder)
+    tensors = _result_tensors(model, optimizer, stored_dtype(base))
+    if not ranks.is_main:
+        for _ in tensors:  # gathered with the others
+            pass
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(model.config, tensors, folder)
     copy_processor_files(base, folder)
 
 
@@ -114,7 +136,7 @@ def _result_tensors(model: Qwen3VL, optimizer: Optimizer, dtype: torch.dtype) ->
     for name, tensor in model.state_dict().items():
         if model.config.tie_word_embeddings and name == "lm_head.weight":
             continue
-        yield name, masters.get(name, tensor).detach().to(dtype)
+        yield name, whole(masters.get(name, tensor)).detach().to(dtype)
 
 
 def _random_state() -> dict[str, Any]:

@@ -1,0 +1,152 @@
+"""Two processes of torchrun against one: the same losses, a checkpoint that loads, and a run that goes on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from qwen3vl.errors import DataError
+from qwen3vl.model.checkpoint import load_model
+from qwen3vl.train.distributed import WINDOW, Ranks, fill_together
+from qwen3vl.train.examples import Encoder
+from qwen3vl.train.packing import Filled
+from qwen3vl.train.run import TrainRun, train
+from qwen3vl.train.settings import TrainSettings
+from qwen3vl.train.sources import DataFile
+from tests import models
+from tests.train import tiny
+from tests.train.test_packing import encoded
+
+CPU = torch.device("cpu")
+
+
+class InThreads(Ranks):
+    """Processes as threads, for what only exchanges lengths."""
+
+    board: dict[int, list[list[int]]] = {}  # noqa: RUF012
+    barrier = threading.Barrier(2)
+
+    def exchange(self, values: list[int]) -> list[list[int]]:
+        InThreads.board[self.rank] = [values]
+        InThreads.barrier.wait()
+        everyone = [InThreads.board[rank][0] for rank in range(self.size)]
+        InThreads.barrier.wait()
+        return everyone
+
+
+def filled(lengths: Sequence[int], max_tokens: int, skip: bool = True) -> list[list[Filled]]:
+    """Each rank's batches of conversations 0, 1, 2, ... of these lengths."""
+    examples = [encoded(length, first=i) for i, length in enumerate(lengths)]
+    results: dict[int, list[Filled]] = defaultdict(list)
+
+    def work(rank: int) -> None:
+        ranks = InThreads(rank, 2, CPU)
+        results[rank].extend(fill_together(ranks.share(examples), max_tokens, skip, ranks))
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [results[0], results[1]]
+
+
+def lengths_of(batches: Sequence[Filled]) -> list[list[int]]:
+    return [[example.num_tokens for example in batch.examples] for batch in batches]
+
+
+def test_the_example_of_fill_together() -> None:
+    mine, theirs = filled([300, 600, 500, 200, 400, 300], 1000)
+    assert lengths_of(mine) == [[300, 500], [400]]
+    assert lengths_of(theirs) == [[600, 200], [300]]
+    assert [batch.num_taken for batch in mine] == [batch.num_taken for batch in theirs] == [4, 2]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 2 * WINDOW, 2 * WINDOW + 1, 5 * WINDOW])
+def test_nothing_is_lost_or_taken_twice(count: int) -> None:
+    lengths = [10 + (i * 37) % 91 for i in range(count)]
+    mine, theirs = filled(lengths, 100)
+    assert len(mine) == len(theirs) and [b.num_taken for b in mine] == [b.num_taken for b in theirs]
+    skipped = [name for batch in (*mine, *theirs) for name in batch.skipped]
+    seen = [int(e.inputs.input_ids_T[0]) for batch in (*mine, *theirs) for e in batch.examples]
+    assert sorted(seen) == [i for i, length in enumerate(lengths) if length <= 100]
+    assert len(skipped) == sum(length > 100 for length in lengths)
+    assert all(sum(lengths_of([batch])[0]) <= 100 for batch in (*mine, *theirs))
+    if count == 1:
+        assert lengths_of(theirs) == [[]]  # a batch all the same: the other must not wait
+
+
+def test_too_long() -> None:
+    with pytest.raises(DataError, match="has 101 tokens, but a batch holds 100"):
+        list(fill_together([encoded(101)], 100, False, Ranks(0, 1, CPU)))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 conversations of equal length, every third with a picture; so two processes' batches hold what one's do."""
+    folder = tmp_path_factory.mktemp("data")
+    tiny.picture(32, 64).save(folder / "a.png")
+    lines = []
+    for i in range(24):
+        question, image = (f"<image>{i:04}", {"image": "a.png"}) if i % 3 == 0 else (f"{i:08}", {})
+        turns = [{"from": "human", "value": question}, {"from": "gpt", "value": f"answer {i:02}"}]
+        lines.append(json.dumps({"conversations": turns, **image}))
+    (folder / "data.jsonl").write_text("\n".join(lines))
+    return folder / "data.jsonl"
+
+
+def description(data: Path, out: Path, **settings: Any) -> dict[str, Any]:
+    rates = {"language_lr": 1e-3, "mergers_lr": 1e-3, "vision_lr": 1e-3}
+    media = {"min_pixels": tiny.SMALL.min_pixels, "max_pixels": tiny.SMALL.max_pixels}
+    numbers = {"steps": 6, "save_every": 3, "keep": 0, "clip_norm": 0.5, "epsilon": 1e-4}
+    own = {**rates, **numbers, "media": media, **settings}
+    return {"data": [str(data)], "model": str(tiny.folder()), "out": str(out), "device": "cpu", "settings": own}
+
+
+def losses(out: Path) -> list[float]:
+    events = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [event["loss"] for event in events if event["event"] == "step"]
+
+
+def run_here(asked: dict[str, Any]) -> None:
+    settings = TrainSettings.from_json(asked["settings"])
+    train(TrainRun(**{**asked, "data": tuple(asked["data"]), "out": Path(asked["out"]), "settings": settings}))
+
+
+def torchrun(folder: Path, *asked: dict[str, Any]) -> None:
+    names = []
+    for i, each in enumerate(asked):
+        names.append(str(folder / f"asked-{i}.json"))
+        Path(names[-1]).write_text(json.dumps(each))
+    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "tests.train.two_ranks"]
+    done = subprocess.run(
+        [sys.executable, *command, *names], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_two_processes_are_one(data: Path, tmp_path: Path) -> None:
+    source, encoder = DataFile.open(data), Encoder(tiny.processor(), tiny.SMALL)
+    (length,) = {encoder.measure(source.example(i))[0] for i in range(24)}
+    alone = description(data, tmp_path / "alone", tokens_per_batch=2 * length, accumulate=2)
+    together = description(data, tmp_path / "together", tokens_per_batch=2 * length)
+    states = tmp_path / "together" / "checkpoints"
+    again = {**together, "go_on": True, "forget": [str(states / "step-000006")]}
+    run_here(alone)
+    torchrun(tmp_path, together, again)
+    expected, seen = losses(tmp_path / "alone"), losses(tmp_path / "together")
+    assert len(expected) == 6 and expected[-1] < expected[0]
+    torch.testing.assert_close(seen[:6], expected, atol=1e-5, rtol=1e-5)
+    assert seen[6:] == seen[3:6]  # from the state behind step 3 once more: to the last bit
+    mine, theirs = (load_model(tmp_path / name / "model").state_dict() for name in ("together", "alone"))
+    for name, tensor in theirs.items():
+        assert models.difference(mine[name], tensor) < 1e-3, name
