@@ -47,10 +47,21 @@ class Blocks:
 
     def field(self, name: str, hint: bool = False, kind: str = "field", focus: bool = False) -> str:
         """A box to type into; its name is written in it as a hint, or stands elsewhere."""
+        if self.style.native:
+            return self._own_field(name, hint, kind, focus)
         value = html.escape(name) if hint else html.escape(self._value()) if self.rng.random() < 0.3 else "&nbsp;"
         inner = "|" if focus else f'<span class="{"hint" * hint}">{value}</span>'
         arrow = '<span style="float:right">▾</span>' if kind == "drop-down" else ""
         return f'<div class="f{" focus" * focus}" {mark("focused field" if focus else kind, name)}>{inner}{arrow}</div>'
+
+    def _own_field(self, name: str, hint: bool, kind: str, focus: bool) -> str:
+        """The browser's."""
+        value = html.escape(self._value()) if not hint and self.rng.random() < 0.3 else ""
+        if kind == "drop-down":
+            chosen = html.escape(name) if hint else value
+            return f'<select class="f" {mark(kind, name)}><option>{chosen}</option></select>'
+        shown = 'value="|"' if focus else f'placeholder="{html.escape(name)}"' if hint else f'value="{value}"'
+        return f'<input class="f{" focus" * focus}" {shown} {mark("focused field" if focus else kind, name)}>'
 
     def _value(self) -> str:
         return self.names.one(texts.FIELDS, 1.0)
@@ -67,6 +78,10 @@ class Blocks:
 
     def tick(self, name: str, kind: str) -> str:
         on = self.rng.random() < 0.35
+        if self.style.native:
+            form = "radio" if kind == "radio button" else "checkbox"
+            box = f'<input type="{form}" class="k" {"checked" * on} {mark(kind, name)}>'
+            return f'<div class="r">{box}<span>{html.escape(name)}</span></div>'
         inner = ("✓" if kind == "check box" else "") if on else ""
         shape = " o" if kind == "radio button" else ""
         return (

@@ -13,7 +13,7 @@ from qwen3vl.train.synthetic.sample import Side
 from qwen3vl.train.synthetic.sides import of_side, side_of
 from qwen3vl.train.synthetic.widgets import PALETTES, readable_on
 
-BUILDS = ("round", "square", "pill", "line", "raised", "shadow", "plain")
+BUILDS = ("round", "square", "pill", "line", "raised", "shadow", "plain", "native", "native tidy")
 DENSITIES = ("tight", "normal", "airy")
 THEMES = tuple(f"{palette}/{build}/{density}" for palette in PALETTES for build in BUILDS for density in DENSITIES)
 
@@ -51,11 +51,22 @@ table{{border-collapse:collapse;width:100%}} td,th{{border-bottom:1px solid {edg
 """
 
 
+_NATIVE = """
+.b{all:revert;font:inherit;margin:1px 4px 1px 0} .f{all:revert;font:inherit;width:100%;box-sizing:border-box}
+.k{all:revert;margin:2px 5px 2px 0}
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class PageStyle:
-    """The CSS of a page, and what a builder needs to know of it. Lengths in CSS pixels."""
+    """The CSS of a page, and what a builder needs to know of it. Lengths in CSS pixels.
+
+    Attributes:
+        native: buttons, fields, lists and check boxes are the browser's own.
+    """
 
     css: str
+    native: bool
     size: int
     accent: Rgb
     ink: Rgb
@@ -87,7 +98,11 @@ def draw_style(rng: random.Random, side: Side, size: int) -> PageStyle:
         **_forms(build, surface, accent, ink),
         "font": rng.choice(families(side)),
     }
-    return PageStyle(_CSS.format(**values), size, accent, ink, surface)
+    native = build.startswith("native")
+    if build == "native":  # as a page without any design
+        values |= {"ground": "#fff", "surface": "#fff", "ink": "#000", "dim": "#555", "bar": "#ddd", "bar_ink": "#000"}
+        ink, surface = (0, 0, 0), (255, 255, 255)
+    return PageStyle(_CSS.format(**values) + _NATIVE * native, native, size, accent, ink, surface)
 
 
 def _lengths(rng: random.Random, size: int, density: str) -> dict[str, str]:

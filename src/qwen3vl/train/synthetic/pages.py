@@ -16,7 +16,10 @@ from qwen3vl.train.synthetic.sides import of_side, rng_of
 
 Builder = Callable[[random.Random, Side], Page]
 FRAMES = ("top", "side", "both", "bare", "centred")
-VIEWPORTS = ((640, 480), (640, 480), (640, 400), (640, 360), (560, 420), (480, 480), (480, 360), (400, 300), (320, 240))
+VIEWPORTS = (
+    (640, 480), (640, 480), (640, 400), (640, 360), (560, 420), (480, 480), (480, 360), (400, 300), (320, 240),
+    (160, 210), (240, 320), (360, 480),
+)  # fmt: skip
 
 
 @lru_cache(maxsize=2)
@@ -40,7 +43,7 @@ def _numbered(side: Side, number: int) -> Page:
 def build(rng: random.Random, side: Side) -> Page:
     """A page in a layout, a theme, a font, words and a window of that side."""
     viewport = rng.choice(VIEWPORTS)
-    style = draw_style(rng, side, rng.randint(10, 12 if viewport[0] < 450 else 15))
+    style = draw_style(rng, side, rng.randint(9, 12 if viewport[0] < 450 else 16))
     blocks = Blocks(rng, side, style)
     kind, frame = rng.choice(layouts(side)).split("/")
     body = framed(blocks, frame, KINDS[kind](blocks, viewport[0] * viewport[1] / style.size**2 / 60))
@@ -48,6 +51,8 @@ def build(rng: random.Random, side: Side) -> Page:
         body = blocks.banner() + body
     if kind != "dialog" and rng.random() < 0.3:
         body += blocks.footer()
+    if rng.random() < 0.12:  # as if scrolled down a little
+        body = f'<div style="margin-top:-{rng.randint(5, 15) * style.size}px">{body}</div>'
     return Page(document(style.css, body), viewport)
 
 

@@ -15,7 +15,14 @@ from qwen3vl.train.synthetic.widgets import Widget
 from qwen3vl.types import Message, Request
 
 CLICKS = {
-    "button": ("Click the {} button.", 'Click "{}".', 'Click on the "{}" button.', "Press {}.", "click {}"),
+    "button": (
+        "Click the {} button.",
+        'Click "{}".',
+        'Click on the "{}" button.',
+        "Press {}.",
+        "click {}",
+        "Find the {} button and click it.",
+    ),
     "key": ("Click the {} key.", "Click {}."),
     "field": ("Click the {} field.", 'Click into the "{}" field.', "Select the {} input."),
     "drop-down": ("Open the {} drop-down.", 'Click the "{}" drop-down list.'),
@@ -25,7 +32,14 @@ CLICKS = {
     "menu": ("Open the {} menu.", 'Click "{}" in the menu bar.'),
     "menu item": ('Click "{}" in the menu.', "Choose {} from the menu.", 'Click "{}".'),
     "tab": ("Open the {} tab.", 'Click the "{}" tab.', "Go to {}."),
-    "link": ("Click the {} link.", 'Follow the link "{}".', "Open {}.", 'Click on "{}".'),
+    "link": (
+        "Click the {} link.",
+        'Follow the link "{}".',
+        "Open {}.",
+        'Click on "{}".',
+        'Click on the link "{}".',
+        "Go to {}.",
+    ),
     "icon": ("Click the {} icon.", "Click on the {} icon."),
 }
 
