@@ -138,6 +138,11 @@ def _files_in(folders: Iterable[str]) -> list[str]:
 # ------------------------------------------------------------------------------------------- cmap
 
 
+def has_letters(path: str, text: str) -> bool:
+    """Whether a font file has all these characters, by its cmap table (spaces count as any other)."""
+    return _has(path, frozenset(text))
+
+
 def _has(path: str, chars: frozenset[str]) -> bool:
     starts, ends = _coverage(path)
     for char in chars:

@@ -20,13 +20,14 @@ import numpy as np
 from PIL import ImageFont
 
 from qwen3vl.errors import InvalidParams
-from qwen3vl.tasks.fonts import font_files
+from qwen3vl.tasks.fonts import font_files, has_letters
 from qwen3vl.train.synthetic.sample import Side
 from qwen3vl.train.synthetic.sides import side_of
 
 Kind = Literal["plain", "mono", "fancy"]
 MOST_OF_A_CLAN = 6  # faces
-NEEDED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.,:-/()%&+'!?"
+NEEDED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.,:-/()%&+'!?#$@*_=;[]<>\""
+_USUAL = frozenset(NEEDED + " ")
 _NOT_TEXT = re.compile(
     r"symbol|emoji|math|dingbat|music|initials|keyboard|outline|ornament|integrals|nonunicode|variants|sizef|sizeo|sizet"
     r"|small\s?caps|braille|script std|style std|awesome|ancient|opensymbol|noto (?!sans$|serif$|sans mono$|mono$)"
@@ -249,22 +250,20 @@ def _kind(family: str) -> Kind:
 
 @lru_cache(maxsize=4096)
 def readable(face: Face) -> bool:
-    """Whether it has the usual characters, each with ink of its own, and small letters that are not capitals."""
-    if not covers(face, NEEDED):
+    """Whether it has the usual characters, and small letters that are not capitals."""
+    if not has_letters(face.path, NEEDED):
         return False
     font = sized(face, 24)
     if font.glyph(" ").ink.size:  # negative letters in black boxes
         return False
-    return all(font.glyph(c).ink.tobytes() != font.glyph(c.upper()).ink.tobytes() for c in "aeghr")
+    return all(font.glyph(c).ink.tobytes() not in (b"", font.glyph(c.upper()).ink.tobytes()) for c in "aeghr")
 
 
 def covers(face: Face, text: str) -> bool:
-    """Whether the face has all these characters."""
-    return all(c.isspace() or _has(face, c) for c in set(text))
+    """Whether a readable face has all these characters, with ink."""
+    return all(c in _USUAL or _has(face, c) for c in set(text))
 
 
 @lru_cache(maxsize=1 << 16)
 def _has(face: Face, char: str) -> bool:
-    font = sized(face, 24)
-    ink = font.glyph(char).ink.tobytes()
-    return ink not in (b"", font.glyph("\ufffe").ink.tobytes())
+    return has_letters(face.path, char) and sized(face, 24).glyph(char).ink.size > 0

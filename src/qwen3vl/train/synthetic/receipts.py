@@ -206,11 +206,10 @@ def print_receipt(rng: random.Random, side: Side, made: Sale) -> Printed:
     goods = tuple(_good_rows(roll, style, made.money, good) for good in made.goods)
     roll.rule(style.rule)
     _sums(rng, roll, style, made, printed)
-    if rng.random() < 0.5:
+    thanks = rng.choice(("Thank you!", "THANK YOU", "Please come again", "Goods once sold are final"))
+    if rng.random() < 0.5 and roll.fits(thanks):
         roll.gap()
-        roll.row(
-            Cell(rng.choice(("Thank you!", "THANK YOU", "Please come again", "Goods once sold are final")), 0.5, "m")
-        )
+        roll.row(Cell(thanks, 0.5, "m"))
     return Printed(roll, printed, goods)
 
 

@@ -55,12 +55,11 @@ _PUNCTUATION = (",", ".", ":", ";", "!", "?")
 
 @lru_cache(maxsize=8)
 def dictionary(language: str) -> tuple[str, ...]:
-    """Words of letters only, in the list's order; a few hundred English ones where the list is not installed."""
+    """The whole list; a few hundred English words where it is not installed."""
     path = _FOLDER / language
     if not path.is_file():
         return tuple(_SMALL) if language == DICTIONARIES[0] else ()
-    words = path.read_text(encoding="utf-8").split()
-    return tuple(w for w in words if w.isalpha() and 2 <= len(w) <= 14 and not _RUDE.search(w))
+    return tuple(path.read_text(encoding="utf-8").split())
 
 
 def word(rng: random.Random, side: Side, language: str = DICTIONARIES[0]) -> str:
@@ -68,7 +67,9 @@ def word(rng: random.Random, side: Side, language: str = DICTIONARIES[0]) -> str
     words = dictionary(language) or dictionary(DICTIONARIES[0])
     while True:
         found = words[int(rng.random() * len(words))]
-        if side_of("word", found.lower()) == side:
+        if not (found.isalpha() and 2 <= len(found) <= 14):
+            continue
+        if side_of("word", found.lower()) == side and not _RUDE.search(found):
             return found
 
 
