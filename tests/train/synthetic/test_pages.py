@@ -118,6 +118,12 @@ def test_themes_and_layouts_of_the_sides_differ() -> None:
         assert of("train") and of("heldout") and not set(of("train")) & set(of("heldout"))
 
 
+def test_whole_kinds_of_layouts_are_held_out() -> None:
+    for of in (pages.layouts, phone.layouts, widget_layouts.layouts):
+        train, held = ({name.split("/")[0] for name in of(side)} for side in SIDES)
+        assert 1 <= len(held - train) <= 3 and held & train and len(train) > 6
+
+
 def test_pages_need_no_browser_to_be_written() -> None:
     fonts_of("train")
     page = pages.build(random.Random(1), "train")

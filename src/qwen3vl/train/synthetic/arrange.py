@@ -19,7 +19,7 @@ from qwen3vl.train.synthetic.icons import DRAWINGS, NAMES
 from qwen3vl.train.synthetic.palette import BASES, backgrounds, paint_background, shade_of, standing_out
 from qwen3vl.train.synthetic.sample import PixelBox, Side
 from qwen3vl.train.synthetic.shapes import SHAPES, Style, draw_tile, upright
-from qwen3vl.train.synthetic.sides import of_side
+from qwen3vl.train.synthetic.sides import combined
 
 ARRANGEMENTS = ("scatter", "grid", "row", "column", "ring", "diagonal", "clusters", "halves")
 SPACINGS = ("tight", "loose", "ragged", "centred", "small", "crowded")
@@ -95,7 +95,7 @@ class Cell:
 
 @lru_cache(maxsize=2)
 def layouts(side: Side) -> tuple[str, ...]:
-    return of_side(side, "scene layout", LAYOUTS)
+    return combined(side, "scene", ARRANGEMENTS, SPACINGS)
 
 
 def draw_size(rng: random.Random, count: int = 1, low: int = 72, high: int = 448) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from qwen3vl.tasks.video import EVENTS_PROMPT, MOMENT_PROMPT, OBJECTS_PROMPT, SU
 from qwen3vl.train.synthetic.acts import ACTS, Act, Happening, Stage, bounce, light, move
 from qwen3vl.train.synthetic.answers import moments_answer, relative_box
 from qwen3vl.train.synthetic.arrange import Cell, Spec, Thing, draw_names, draw_theme, put
-from qwen3vl.train.synthetic.palette import BASES, paint_background
+from qwen3vl.train.synthetic.palette import BASES, COLOUR_NAMES, paint_background
 from qwen3vl.train.synthetic.sample import (
     BoxesTruth,
     FreeTruth,
@@ -131,9 +131,22 @@ def _moment(task: str, rng: random.Random, film: Film) -> SyntheticSample:
     question = happening.when
     moments = tuple(film.moment(h) for h in film.happenings if h.when == question)
     if rng.random() < 1 / 12:
-        question, moments = "When is the number 100 shown?", ()
+        question, moments = _in_vain(rng, film), ()
     messages = _ask(film, MOMENT_PROMPT.format(question=question))
     return SyntheticSample(task, messages, moments_answer(moments), MomentsTruth(moments), film.marks)
+
+
+def _in_vain(rng: random.Random, film: Film) -> str:
+    """A question like the others, about what never happens in this clip."""
+    told = " ".join(f"{h.when} {h.said}" for h in film.happenings)
+    while True:
+        thing, colour = draw_names(rng, 1)[0], rng.choice(COLOUR_NAMES)
+        found = rng.choice(((thing, f"When is the {colour} {thing} shown?"), (thing, f"When is the {thing} {colour}?"),
+                            (thing, f"When does the {colour} {thing} move?"), ("light", "When is the light on?"),
+                            ("number", f"When is the number {rng.randint(0, 99)} shown?"),
+                            ("ball", "When does the ball hit the right wall?")))  # fmt: skip
+        if found[0] not in told:
+            return found[1]
 
 
 def second(rng: random.Random, side: Side) -> SyntheticSample:

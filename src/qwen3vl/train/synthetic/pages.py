@@ -12,7 +12,7 @@ from qwen3vl.train.synthetic.browser import NUM_PAGES, Page, Shown, shown
 from qwen3vl.train.synthetic.page_blocks import Blocks, mark
 from qwen3vl.train.synthetic.page_style import draw_style
 from qwen3vl.train.synthetic.sample import Side
-from qwen3vl.train.synthetic.sides import of_side, rng_of
+from qwen3vl.train.synthetic.sides import combined, rng_of
 
 Builder = Callable[[random.Random, Side], Page]
 FRAMES = ("top", "side", "both", "bare", "centred")
@@ -24,7 +24,7 @@ VIEWPORTS = (
 
 @lru_cache(maxsize=2)
 def layouts(side: Side) -> tuple[str, ...]:
-    return of_side(side, "page layout", tuple(f"{kind}/{frame}" for kind in KINDS for frame in FRAMES))
+    return combined(side, "page", tuple(KINDS), FRAMES)
 
 
 def draw_page(rng: random.Random, side: Side) -> Shown:

@@ -16,7 +16,7 @@ from qwen3vl.train.synthetic.page_blocks import Blocks, mark
 from qwen3vl.train.synthetic.page_style import draw_style
 from qwen3vl.train.synthetic.pages import document
 from qwen3vl.train.synthetic.sample import ActionTruth, Mark, Side, SyntheticSample, Task
-from qwen3vl.train.synthetic.sides import of_side, rng_of
+from qwen3vl.train.synthetic.sides import combined, rng_of
 from qwen3vl.train.synthetic.widget_tasks import turns
 from qwen3vl.train.synthetic.words import invented, number, price, word
 
@@ -26,7 +26,7 @@ FRAMES = ("bare", "head", "tabs", "both")
 
 @lru_cache(maxsize=2)
 def layouts(side: Side) -> tuple[str, ...]:
-    return of_side(side, "phone layout", tuple(f"{kind}/{frame}" for kind in KINDS for frame in FRAMES))
+    return combined(side, "phone", tuple(KINDS), FRAMES)
 
 
 def draw_phone(rng: random.Random, side: Side) -> Shown:

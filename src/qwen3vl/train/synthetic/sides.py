@@ -46,6 +46,18 @@ def ranked(side: Side, kind: str, names: Sequence[T], name_of: Callable[[T], str
     return tuple(n for n in names if (name_of(n) in held) == (side == "heldout"))
 
 
+def combined(side: Side, kind: str, names: Sequence[str], variants: Sequence[str]) -> tuple[str, ...]:
+    """Layouts "name/variant". A fifth of the names is held out in all variants, and of the others a fifth of the
+    combinations: the held-out side shows unknown layouts, and known ones placed in unknown ways."""
+    held = set(ranked("heldout", f"{kind} kind", names))
+    mine = [n for n in names if (n in held) == (side == "heldout")]
+    all_of = [f"{name}/{variant}" for name in mine for variant in variants]
+    if side == "train":
+        return of_side("train", f"{kind} layout", all_of)
+    others = [f"{name}/{variant}" for name in names if name not in held for variant in variants]
+    return (*all_of, *of_side("heldout", f"{kind} layout", others))
+
+
 def _part(kind: str, name: str) -> float:
     digest = hashlib.blake2b(f"{kind}/{name}".encode(), digest_size=6).digest()
     return int.from_bytes(digest, "big") / (1 << 48)

@@ -15,7 +15,7 @@ from qwen3vl.train.synthetic.icons import ICONS
 from qwen3vl.train.synthetic.interface_words import Names
 from qwen3vl.train.synthetic.palette import mix
 from qwen3vl.train.synthetic.sample import Side
-from qwen3vl.train.synthetic.sides import of_side
+from qwen3vl.train.synthetic.sides import combined
 from qwen3vl.train.synthetic.widgets import Board, draw_widget_theme, readable_on
 
 PLACES = ("left", "middle", "right", "wide")
@@ -52,7 +52,7 @@ def _settle(board: Board) -> None:
 
 @lru_cache(maxsize=2)
 def layouts(side: Side) -> tuple[str, ...]:
-    return of_side(side, "widget layout", tuple(f"{name}/{place}" for name in LAYOUTS for place in PLACES))
+    return combined(side, "widget", tuple(LAYOUTS), PLACES)
 
 
 def _column(board: Board, place: str, share: float = 0.7) -> tuple[float, float]:
@@ -245,6 +245,32 @@ def _desktop(board: Board, place: str) -> None:
         board.keep("icon", name, x, y, side, side + theme.size * 1.5)
 
 
+def _tabs(board: Board, place: str) -> None:
+    """A row of tabs, one of them open, with a few check boxes or a field below."""
+    theme, rng = board.theme, board.rng
+    y, x = theme.size * rng.choice((0.2, 1.5)), float(theme.size)
+    names = [board.names.one(texts.PLACES) for _ in range(rng.randint(3, 5))]
+    on = rng.randrange(3)
+    for number, name in enumerate(names):
+        width = board.width(name) + theme.size * 1.6
+        if x + width > board.picture.width - 4:
+            break
+        if number == on:
+            board.draw.rectangle([x, y, x + width, y + theme.row], theme.surface, theme.edge)
+            board.draw.line([x, y, x + width, y], theme.accent, 3)
+        board.text(x + width / 2, y + theme.row / 2, name, None, "mm")
+        board.keep("tab", name, x, y, width, theme.row)
+        x += width
+    board.draw.line([0, y + theme.row, board.picture.width, y + theme.row], theme.edge)
+    y += theme.row + theme.size * 1.2
+    for _ in range(rng.randint(1, 4)):
+        name = board.names.one(texts.OPTIONS)
+        if _room(board, y) and board.width(name) + 3 * theme.size < board.picture.width:
+            board.tick(theme.size, y, name, "check box")
+            y += theme.size * 2
+    _buttons(board, theme.size, y, board.picture.width - 4, 2 if _room(board, y) else 0)
+
+
 def _site(board: Board, place: str) -> None:
     """Links in a row or a column, a search field, a button."""
     theme, rng = board.theme, board.rng
@@ -266,5 +292,5 @@ def _site(board: Board, place: str) -> None:
 
 LAYOUTS: dict[str, Callable[[Board, str], None]] = {
     "form": _form, "toolbar": _toolbar, "dialog": _dialog, "tiles": _tiles, "ticks": _ticks, "menu": _menu,
-    "settings": _settings, "desktop": _desktop, "site": _site,
+    "settings": _settings, "desktop": _desktop, "site": _site, "tabs": _tabs,
 }  # fmt: skip
