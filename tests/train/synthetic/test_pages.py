@@ -53,6 +53,8 @@ def test_only_what_a_click_hits_is_a_target(renderer: Renderer) -> None:
     assert shown.image.size == (220, 180)
     assert shown.targets == (Target("button", "Go", (20, 30, 80, 50)),)
     assert shown.facts == (("How much?", "3 = 3"),)
+    again = renderer.render(Page(PAGE, (220, 180)))
+    assert again.image.tobytes() == shown.image.tobytes() and again.elements == shown.elements
     assert renderer.hit(50, 40) == "button|Go" and renderer.hit(150, 40) == ""
 
 

@@ -76,7 +76,7 @@ def _pair(rng: random.Random, sort: Sort) -> tuple[Sentence, Panels, Panels]:
     """A sentence, panels of which it is true, and panels of which it is false."""
     while True:
         first = sort.draw()
-        second = sort.draw() if rng.random() < 0.5 else _changed(rng, first)
+        second = sort.draw() if rng.random() < 0.3 else _changed(rng, first)
         maker = rng.choice(sort.makers)
         for _ in range(6):
             sentence = maker(rng, first, sort.words)
