@@ -13,7 +13,14 @@ from qwen3vl.processor.settings import VisionSettings
 from qwen3vl.processor.video import prepare_video
 from qwen3vl.tasks.parsing_time import parse_time, read_events
 from qwen3vl.train.synthetic.acts import Act, Stage, appear, bounce, light, move, recolour, span, spans
-from qwen3vl.train.synthetic.answers import boxes_answer, clock, moments_answer, relative_box, relative_point
+from qwen3vl.train.synthetic.answers import (
+    boxes_answer,
+    clock,
+    moments_answer,
+    reading_order,
+    relative_box,
+    relative_point,
+)
 from qwen3vl.train.synthetic.arrange import Cell, Spec
 from qwen3vl.train.synthetic.clips import Film, draw_film
 
@@ -95,6 +102,11 @@ def test_clock_and_moments() -> None:
     read = read_events(moments_answer(moments))
     assert [(e.start, e.end, e.text) for e in read.items] == list(moments) and not read.notes
     assert read_events(moments_answer(())).items == ()
+
+
+def test_reading_order() -> None:
+    boxes = [(50.0, 10.0, 60.0, 30.0), (5.0, 14.0, 20.0, 40.0), (0.0, 22.0, 9.0, 50.0), (40.0, 25.0, 45.0, 40.0)]
+    assert reading_order(boxes, lambda b: b) == [boxes[1], boxes[0], boxes[2], boxes[3]]
 
 
 def test_answers_count_to_999() -> None:

@@ -7,8 +7,9 @@ end is 999, as in the recorded answers.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import TypeVar
 
 from qwen3vl.agent.schemas import COMPUTER_SIDE, MOBILE_SIDE
 from qwen3vl.tasks.coordinates import DIVISOR, Box, Frame, Point
@@ -16,6 +17,7 @@ from qwen3vl.train.synthetic.sample import Labelled, Moment, PixelBox
 
 Size = tuple[int, int]
 XY = tuple[float, float]
+T = TypeVar("T")
 NOTHING: Mapping[str, object] = MappingProxyType({})
 HIGHEST = 999
 
@@ -37,6 +39,21 @@ def _whole(value: float) -> int:
 
 def middle(box: PixelBox) -> XY:
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+
+
+def reading_order(items: Iterable[T], box_of: Callable[[T], PixelBox]) -> list[T]:
+    """Row by row from the top, each from the left. A row is what begins within half the height of its first box.
+
+    Boxes at y 10-30, 14-40 and 22-50: the second is in the first's row (4 < 10), the third begins a new one (12 >= 10).
+    """
+    rows: list[list[T]] = []
+    for item in sorted(items, key=lambda i: box_of(i)[1]):
+        first = box_of(rows[-1][0]) if rows else None
+        if first is not None and box_of(item)[1] - first[1] < (first[3] - first[1]) / 2:
+            rows[-1].append(item)
+        else:
+            rows.append([item])
+    return [item for row in rows for item in sorted(row, key=lambda i: box_of(i)[0])]
 
 
 def boxes_answer(items: Sequence[Labelled], size: Size, attributes: Sequence[Mapping[str, str]] | None = None) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from qwen3vl.tasks.grounding import Attributes, locate_prompt, point_prompt
-from qwen3vl.train.synthetic.answers import boxes_answer, points_answer
+from qwen3vl.train.synthetic.answers import boxes_answer, points_answer, reading_order
 from qwen3vl.train.synthetic.arrange import Scene, Spec, Thing, compose, draw_names, draw_size, draw_theme
 from qwen3vl.train.synthetic.icons import plural
 from qwen3vl.train.synthetic.palette import COLOUR_NAMES
@@ -69,8 +69,8 @@ def draw_spec(rng: random.Random, names: Sequence[str], colours: Sequence[str]) 
 
 
 def found_by(queries: Sequence[Query], things: Iterable[Thing]) -> list[tuple[Query, Thing]]:
-    """In the order of the queries, and for each from the top down."""
-    listed = sorted(things, key=lambda t: (t.box[1], t.box[0]))
+    """In the order of the queries, and for each in reading order."""
+    listed = reading_order(things, lambda t: t.box)
     return [(query, thing) for query in queries for thing in listed if query.matches(thing)]
 
 
@@ -143,7 +143,7 @@ def _referred(rng: random.Random, side: Side) -> tuple[Scene, tuple[str, Thing]]
 def locate_details(rng: random.Random, side: Side) -> SyntheticSample:
     """Every thing with its colour, or its kind, or both."""
     scene = draw_scene(rng, side, most=8)
-    listed = sorted(scene.things, key=lambda t: (t.box[1], t.box[0]))
+    listed = reading_order(scene.things, lambda t: t.box)
     asked = rng.choice(({"color": "the color"}, {"color": "the color", "kind": "the kind of thing"}))
     said = [{k: {"color": t.colour, "kind": t.name}[k] for k in asked} for t in listed]
     return located("locate_details", scene.picture, [ALL], tuple((ALL, t.box) for t in listed), asked, said)

@@ -147,6 +147,7 @@ SHAPES: dict[str, Drawing] = {
     "semicircle": lambda pen: pen.pie("main", 0, 0.25, 1, 1.25, 180, 360),
     "arrow": _arrow,
 }
+OUTLINED = 28  # pixels from which an outline leaves enough of a star's points
 UPRIGHT = frozenset({"square", "diamond", "arrow", "rectangle", "semicircle", "pentagon", "cross"})
 """Turned, these would look like something else or point elsewhere."""
 
@@ -164,7 +165,9 @@ def colours_of(main: Rgb) -> dict[str, Rgb]:
 def draw_tile(drawing: Drawing, colour: Rgb, side: int, style: Style) -> Image.Image:
     """An RGBA tile of at most side x side pixels, cut to what is visible (alpha of a half or more)."""
     scale = 4 if side <= 32 else 2
-    edge = ((225, 225, 225) if is_dark(colour) else mix(colour, (0, 0, 0), 0.62)) if style.outline else None
+    edge = None
+    if style.outline and side >= OUTLINED:
+        edge = mix(colour, (255, 255, 255), 0.45) if is_dark(colour) else mix(colour, (0, 0, 0), 0.62)
     pen = Pen(side * scale, colours_of(colour), edge, max(scale, round(side * scale * 0.035)))
     drawing(pen)
     tile = pen.tile

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from qwen3vl.tasks.asking import words as joined
+from qwen3vl.train.synthetic.answers import reading_order
 from qwen3vl.train.synthetic.arrange import Scene, Thing
 from qwen3vl.train.synthetic.icons import article, plural
 from qwen3vl.train.synthetic.referring import RELATIONS, alone
@@ -26,7 +27,7 @@ NAMES = ("What is it?", "What is this?", "What can you see here?", "Can you tell
 
 def said_of(things: Sequence[Thing]) -> str:
     """ "A red star and two blue circles": alike things together, in the order of first sight from the top left."""
-    counts = Counter(t.words for t in sorted(things, key=lambda t: (t.box[1], t.box[0])))
+    counts = Counter(t.words for t in reading_order(things, lambda t: t.box))
     listed = []
     for words, count in counts.items():
         colour, _, name = words.partition(" ")

@@ -7,7 +7,7 @@ import random
 from PIL import Image
 
 from qwen3vl.agent.actions import computer_request
-from qwen3vl.train.synthetic.answers import computer_call, middle
+from qwen3vl.train.synthetic.answers import computer_call, middle, reading_order
 from qwen3vl.train.synthetic.sample import ActionTruth, Mark, PixelBox, Side, SyntheticSample, Task
 from qwen3vl.train.synthetic.scenes import located, pointed
 from qwen3vl.train.synthetic.widget_layouts import draw_board
@@ -84,7 +84,7 @@ def click_small(rng: random.Random, side: Side) -> SyntheticSample:
 def locate(rng: random.Random, side: Side) -> SyntheticSample:
     """Widgets by kind, or one to three by name."""
     board = draw_board(rng, side)
-    listed = sorted(board.widgets, key=lambda w: (w.box[1], w.box[0]))
+    listed = reading_order(board.widgets, lambda w: w.box)
     if rng.random() < 0.35:
         kind = rng.choice(listed).kind
         same = [w for w in listed if w.kind == kind]
