@@ -175,19 +175,21 @@ def sized(face: Face, size: int) -> SizedFace:
 # --------------------------------------------------------------------------------------- choosing
 
 
-def pick_face(rng: random.Random, side: Side, kinds: Collection[Kind] = ("plain", "mono", "fancy")) -> Face:
-    """A face of a side: any clan of these kinds is as likely as any other (fancy ones a third of that), and within
-    a clan any face. Faces without the usual Latin characters are passed over.
+def pick_face(
+    rng: random.Random, side: Side, kinds: Collection[Kind] = ("plain", "mono", "fancy"), text: str = ""
+) -> Face:
+    """A face of a side that has the characters of `text`: any clan of these kinds is as likely as any other (fancy
+    ones a third of that), and within a clan any face. Of kinds that the side lacks here any other kind will do.
 
-    Raises InvalidParams if the side has no fonts on this machine.
+    Raises InvalidParams if the side has no such fonts on this machine.
     """
-    clans = _clans(side, frozenset(kinds))
-    for _ in range(200):
+    clans = _clans(side, frozenset(kinds)) or _clans(side, frozenset(("plain", "mono", "fancy")))
+    for _ in range(300):
         if not clans:
             break
         _, faces = clans[int(rng.random() * len(clans))]
         face = faces[int(rng.random() * len(faces))]
-        if (face.kind != "fancy" or rng.random() < 0.35 or kinds == ("fancy",)) and readable(face):
+        if (face.kind != "fancy" or rng.random() < 0.35) and readable(face) and covers(face, text):
             return face
     raise InvalidParams(f"no fonts for the {side} side here: install some (scripts/training_packages.sh)")
 
