@@ -21,9 +21,11 @@ import numpy as np
 import torch
 
 from qwen3vl.config import ModelConfig
-from qwen3vl.engine.conversation import ConversationRunner as Runner
-from qwen3vl.engine.sequence import Prompt, check_context
+from qwen3vl.engine.runner import Runner
+from qwen3vl.engine.scheduler import Batch, Chunk
+from qwen3vl.engine.sequence import Prompt, Sequence, check_context
 from qwen3vl.inputs import ModelInputs
+from qwen3vl.model.cache import BlockTable
 from qwen3vl.model.editions import edition
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.model.random_checkpoint import random_tensors
@@ -68,23 +70,25 @@ def measure(config: ModelConfig, num_tokens: int, chunk: int) -> Measured:
     model = random_model(config)
     prompt = random_prompt(config, num_tokens)
     check_context(prompt, 0, config, EXTENDED)
-    runner = Runner(model, prefill_chunk=chunk)
-    sequence = runner.new_sequence()
-
-    def progress(what: str, done: int, of: int) -> None:
-        if done % (32 * chunk) == 0:
-            print(f"  {done:,} of {of:,} tokens, {perf_counter() - started:.0f} s", file=sys.stderr)
-
+    num_blocks = num_tokens // 16 + 1
+    runner = Runner(model, model.new_cache(num_blocks))
+    sequence = Sequence(prompt, BlockTable(16, range(num_blocks)))
     started = perf_counter()
-    prefilled = runner.prefill(sequence, prompt, room=1, progress=progress)
+    while sequence.num_pending > chunk:
+        runner.run(Batch((Chunk(sequence, chunk),)))
+        sequence.num_computed += chunk
+        if sequence.num_computed % (32 * chunk) == 0:
+            seconds = perf_counter() - started
+            print(f"  {sequence.num_computed:,} of {num_tokens:,} tokens, {seconds:.0f} s", file=sys.stderr)
+    top = int(runner.read(sequence, chunk).argmax())
     seconds, started = perf_counter() - started, perf_counter()
-    top = int(prefilled.logits_V.argmax())
-    runner.decode([sequence], [top])
+    sequence.answer_ids.append(top)
+    runner.decode([sequence])
     decode_ms = 1000 * (perf_counter() - started)
     weights = sum(p.nbytes for p in model.parameters())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     mib = 2**20
-    kv = sequence.cache.num_bytes
+    kv = runner.cache.num_bytes
     return Measured(num_tokens, seconds, peak / mib, weights / mib, kv / mib, top, decode_ms)
 
 

@@ -17,15 +17,16 @@ import torch
 from torch import Tensor
 
 from qwen3vl.config import ModelConfig
-from qwen3vl.engine.conversation import Conversation
-from qwen3vl.engine.conversation import ConversationRunner as Runner
+from qwen3vl.engine.runner import Runner
 from qwen3vl.engine.sampler import draw_like_transformers
 from qwen3vl.engine.sequence import Prompt
+from qwen3vl.engine.sequence import Sequence as Answer
 from qwen3vl.errors import ConfigError, InvalidParams, InvalidRequest, UnsupportedOption
 from qwen3vl.hf_media import refuse_options
 from qwen3vl.hf_processor import AutoProcessor, ModelBatch, read_generation_config
 from qwen3vl.inputs import ModelInputs, Patches, Visual, VisualSpan
 from qwen3vl.model.attention import ForwardContext
+from qwen3vl.model.cache import BlockTable
 from qwen3vl.model.checkpoint import load_model, save_model
 from qwen3vl.model.hub import locate
 from qwen3vl.model.qwen3vl import Qwen3VL
@@ -44,6 +45,7 @@ __all__ = [
 # transformers' own, where neither the call nor generation_config.json says anything
 _DEFAULT_NEW_TOKENS = 20
 _DEFAULT_TOP_K = 50
+_BLOCK_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,6 @@ class _PretrainedModel:
     def __init__(self, model: Qwen3VL, generation_config: Mapping[str, Any] | None = None) -> None:
         self.model = model
         self.generation_config = dict(generation_config or {})
-        self._runner = Runner(model)
 
     @classmethod
     def from_pretrained(
@@ -163,20 +164,22 @@ class _PretrainedModel:
             if len(input_ids) > 1:
                 raise UnsupportedOption("streamer: one prompt at a time")
             streamer.put(input_ids.cpu())
-        rows, logits = [], []
-        for prompt in prompts:
-            conversation = self._runner.new_sequence()
-            logits.append(self._runner.prefill(conversation, prompt, room=settings.max_new_tokens).logits_V)
-            rows.append(conversation)
+        num_blocks = [-(-(prompt.num_tokens + settings.max_new_tokens) // _BLOCK_SIZE) for prompt in prompts]
+        runner, first, rows = Runner(self.model, self.model.new_cache(sum(num_blocks), _BLOCK_SIZE)), 0, []
+        for prompt, count in zip(prompts, num_blocks, strict=True):
+            rows.append(Answer(prompt, BlockTable(_BLOCK_SIZE, range(first, first + count))))
+            first += count
+        logits_BV = torch.stack([runner.read(row) for row in rows])
         seen_BV = (
             _seen(input_ids, mask, self.config.text.vocab_size) if settings.params.repetition_penalty != 1 else None
         )
-        answer = self._answer(rows, torch.stack(logits), seen_BV, settings, streamer)
+        answer = self._answer(runner, rows, logits_BV, seen_BV, settings, streamer)
         return torch.cat((input_ids.cpu(), answer), dim=1).to(input_ids.device)
 
     def _answer(
         self,
-        rows: Sequence[Conversation],
+        runner: Runner,
+        rows: Sequence[Answer],
         logits_BV: Tensor,
         seen_BV: Tensor | None,
         settings: _Generation,
@@ -198,7 +201,9 @@ class _PretrainedModel:
             if not running or step + 1 == settings.max_new_tokens:
                 break
             logits_BV = logits_BV.clone()  # finished rows keep theirs: transformers draws for them too
-            logits_BV[running] = self._runner.decode([rows[r] for r in running], [answers[r][-1] for r in running])
+            for row in running:
+                rows[row].answer_ids.append(answers[row][-1])
+            logits_BV[running] = runner.decode([rows[row] for row in running])
         if streamer is not None:
             streamer.end()
         return torch.tensor(answers, dtype=torch.long).reshape(len(rows), -1)

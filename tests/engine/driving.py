@@ -109,7 +109,7 @@ def drive(
     for work in works:
         engine.add(work)
     collected: dict[str, Collected] = {}
-    for step in range(10_000):
+    for step in range(1000):
         if not engine.has_work:
             break
         collect(engine.step(), collected)

@@ -1,4 +1,4 @@
-"""Prompts of tests.models as ModelInputs, and greedy answers through a Runner."""
+"""Prompts of tests.models as ModelInputs, and sequences alone in a cache of their own."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 import torch
 
 from qwen3vl.config import ModelConfig
-from qwen3vl.engine.conversation import Conversation
-from qwen3vl.engine.conversation import ConversationRunner as Runner
+from qwen3vl.engine.runner import Runner
 from qwen3vl.engine.sequence import Prompt
+from qwen3vl.engine.sequence import Sequence as Answer
 from qwen3vl.inputs import ModelInputs, Patches, Visual
+from qwen3vl.model.cache import BlockTable
+from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.types import MediaReceipt
 from tests import models
 from tests.models import Shown
@@ -44,10 +46,16 @@ def _visual(shown: Shown, merge_size: int) -> Visual:
     return Visual(shown.kind, Patches(patches), shown.grid_thw, receipt)
 
 
-def greedy(runner: Runner, sequence: Conversation, inputs: ModelInputs, num_tokens: int) -> tuple[list[int], int]:
-    """-> the answer, and how many tokens of the prompt the cache had. All but the last token end in the cache."""
-    prefilled = runner.prefill(sequence, Prompt.of(inputs, runner.model.config))
-    answer = [int(prefilled.logits_V.argmax())]
-    while len(answer) < num_tokens:
-        answer.append(int(runner.decode([sequence], answer[-1:])[0].argmax()))
-    return answer, prefilled.num_cached_tokens
+def alone(model: Qwen3VL, prompt: Prompt, room: int = 1) -> tuple[Runner, Answer]:
+    """A runner with a cache for one sequence and `room` tokens behind it."""
+    num_blocks = -(-(prompt.num_tokens + room) // 16)
+    return Runner(model, model.new_cache(num_blocks)), Answer(prompt, BlockTable(16, range(num_blocks)))
+
+
+def greedy(model: Qwen3VL, inputs: ModelInputs, num_tokens: int, max_tokens: int = 2048) -> list[int]:
+    """The answer; the prompt goes through in passes of at most `max_tokens`."""
+    runner, sequence = alone(model, Prompt.of(inputs, model.config), num_tokens)
+    sequence.answer_ids.append(int(runner.read(sequence, max_tokens).argmax()))
+    while len(sequence.answer_ids) < num_tokens:
+        sequence.answer_ids.append(int(runner.decode([sequence])[0].argmax()))
+    return sequence.answer_ids

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from qwen3vl import reference
+from qwen3vl.engine.conversation import Conversation
 from qwen3vl.engine.conversation import ConversationRunner as Runner
 from qwen3vl.engine.sequence import Prompt
 from qwen3vl.inputs import ModelInputs
 from qwen3vl.model.qwen3vl import Qwen3VL
 from tests import models
-from tests.engine.prompts import as_inputs, greedy, joined, make_inputs
+from tests.engine.prompts import as_inputs, joined, make_inputs
 from tests.models import Part
 
 CASES: dict[str, tuple[Part, ...]] = {
@@ -29,6 +30,15 @@ CASES: dict[str, tuple[Part, ...]] = {
 @pytest.fixture(scope="module")
 def dense() -> Qwen3VL:
     return models.ours(models.small_folder("4b"))
+
+
+def greedy(runner: Runner, sequence: Conversation, inputs: ModelInputs, num_tokens: int) -> tuple[list[int], int]:
+    """-> the answer, and how many tokens of the prompt the cache had. All but the last token end in the cache."""
+    prefilled = runner.prefill(sequence, Prompt.of(inputs, runner.model.config))
+    answer = [int(prefilled.logits_V.argmax())]
+    while len(answer) < num_tokens:
+        answer.append(int(runner.decode([sequence], answer[-1:])[0].argmax()))
+    return answer, prefilled.num_cached_tokens
 
 
 def ids_of(model: Qwen3VL, inputs: ModelInputs, num_tokens: int) -> list[int]:

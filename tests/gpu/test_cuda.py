@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 import qwen3vl
-from qwen3vl.engine.conversation import ConversationRunner as Runner
 from qwen3vl.engine.sequence import Prompt
 from qwen3vl.model.attention import attend_with_lse, attend_with_lse_plain
 from qwen3vl.model.editions import edition
 from qwen3vl.model.random_checkpoint import write_random_checkpoint
+from tests.engine.prompts import alone
 
 pytestmark = [
     pytest.mark.gpu,
@@ -40,10 +40,8 @@ def test_answers_equal_the_cpus(folder: Path) -> None:
 def test_prefill_in_chunks_equals_one_pass(folder: Path) -> None:
     model = qwen3vl.load(folder, device="cuda")
     prompt = Prompt.of(model.processor("word " * 700), model.config)
-    whole, parts = (
-        Runner(model.model, prefill_chunk=size).prefill(Runner(model.model).new_sequence(), prompt).logits_V
-        for size in (4096, 97)
-    )
+    readers = [alone(model.model, prompt) for _ in range(2)]
+    whole, parts = (runner.read(each, size) for (runner, each), size in zip(readers, (4096, 97), strict=True))
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
 
 

@@ -22,13 +22,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qwen3vl.config import ModelConfig
-from qwen3vl.engine.conversation import ConversationRunner as Runner
+from qwen3vl.engine.scheduler import Batch, Chunk
 from qwen3vl.engine.sequence import Prompt, check_context
 from qwen3vl.errors import ContextTooLong
 from qwen3vl.inputs import ModelInputs
 from qwen3vl.model.attention import ForwardContext, SdpaAttention, write
 from qwen3vl.model.qwen3vl import Qwen3VL
 from tests import models
+from tests.engine.prompts import alone, as_inputs
 
 BLOCK = 32768
 
@@ -105,19 +106,18 @@ def assert_last_logits(num_tokens: int, yarn: float | None, attend_last: int, ch
     check_context(prompt, 0, config, EXTENDED if yarn == 3 else None)
     attention = SkippedFirst(num_tokens - attend_last)
     model.language_model.layers[0].self_attn.attention = attention
-    runner = Runner(model, prefill_chunk=chunk)
-    sequence = runner.new_sequence()
-    if attend_last < num_tokens:
-        first = Prompt.of(ModelInputs(prompt.inputs.input_ids_T[: num_tokens - attend_last]), config)
-        runner.prefill(sequence, first, room=attend_last)
-    prefilled = runner.prefill(sequence, prompt)
-    assert prefilled.num_cached_tokens == num_tokens - attend_last
+    runner, sequence = alone(model, prompt)
+    while (left := num_tokens - attend_last - sequence.num_computed) > 0:
+        length = min(left, chunk)
+        runner.run(Batch((Chunk(sequence, length),)))
+        sequence.num_computed += length
+    logits_V = runner.read(sequence, chunk)
     twin = last_logits_twin(model, torch.from_numpy(prompt.inputs.input_ids_T))
     # Angles of a million radians are rounded to 0.03 in float32: where frequencies differ in their last bit, so
     # does that. Measured: 2e-6 at 16,384, 1e-5 at 262,144, 9e-5 at a million.
-    assert models.difference(prefilled.logits_V, twin) < 4e-4
+    assert models.difference(logits_V, twin) < 4e-4
     moved = last_logits_twin(model, torch.from_numpy(np.roll(prompt.inputs.input_ids_T[:-1], 1)).clone())
-    assert models.difference(prefilled.logits_V, moved) > 0.5  # the past does tell
+    assert models.difference(logits_V, moved) > 0.5  # the past does tell
 
 
 def test_the_last_of_16384_positions() -> None:
@@ -145,8 +145,8 @@ def test_yarn_is_transformers(factor: int) -> None:
     prompt = models.make_prompt(model.config, 1024 * factor - 1)
     inputs = ModelInputs(prompt.input_ids_T.numpy())
     check_context(Prompt.of(inputs, model.config), 1, model.config)
-    runner = Runner(model, prefill_chunk=700)
-    logits_V = runner.prefill(runner.new_sequence(), Prompt.of(inputs, model.config)).logits_V
+    runner, sequence = alone(model, Prompt.of(inputs, model.config))
+    logits_V = runner.read(sequence, 700)
     with torch.no_grad():
         theirs = models.load_theirs(folder)(**models.oracle_inputs([prompt], model.config), logits_to_keep=1).logits
     assert models.difference(logits_V, theirs[0, -1]) < 5 * models.TOLERANCE
@@ -157,11 +157,9 @@ def test_8192_positions_are_transformers() -> None:
     folder = models.small_folder("4b")
     model = models.ours(folder)
     prompt = models.make_prompt(model.config, 4000, ("image", 16, 20), 3000, ("video", 4, 8, 10), 1000)
-    from tests.engine.prompts import as_inputs
-
     inputs = as_inputs(prompt, model.config)
-    runner = Runner(model)
-    logits_V = runner.prefill(runner.new_sequence(), Prompt.of(inputs, model.config)).logits_V
+    runner, sequence = alone(model, Prompt.of(inputs, model.config))
+    logits_V = runner.read(sequence)
     with torch.no_grad():
         theirs = models.theirs(folder)(**models.oracle_inputs([prompt], model.config), logits_to_keep=1).logits
     assert models.difference(logits_V, theirs[0, -1]) < 5 * models.TOLERANCE
@@ -189,9 +187,9 @@ def test_no_tensor_grows_with_the_prompt_but_the_cache() -> None:
     """4096 tokens in chunks of 256: a mask of chunk x past alone would have 1,048,576 values."""
     config = long_config(layers=2, heads=2, kv_heads=1, yarn=None)
     model, prompt = random_model(config), random_prompt(config, 4096)
-    runner = Runner(model, prefill_chunk=256)
     with Largest() as largest:
-        runner.prefill(runner.new_sequence(), prompt)
+        runner, sequence = alone(model, prompt, room=0)
+        runner.read(sequence, 256)
     cache = 4096 * config.text.head_dim * config.text.num_key_value_heads
     assert largest.numel == cache == 262_144
 

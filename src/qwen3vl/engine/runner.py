@@ -6,6 +6,7 @@ Shape names: T tokens of the batch, R rows of logits, M visual tokens among the 
 from __future__ import annotations
 
 from collections.abc import Generator
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +42,7 @@ class Runner:
 
     def __init__(self, model: Qwen3VL, cache: PagedKVCache, vision_cache: VisionCache | None = None) -> None:
         self.model, self.cache = model, cache
-        self.vision_cache = vision_cache or VisionCache(0)
+        self.vision_cache = VisionCache(0) if vision_cache is None else vision_cache  # an empty one is falsy
         self._looking: dict[Sequence, tuple[int, Generator[int, None, tuple[VisualFeatures, int]]]] = {}
 
     def needs_look(self, sequence: Sequence, num_tokens: int) -> bool:
@@ -88,6 +89,32 @@ class Runner:
         if not batch.chunks:
             return torch.empty(0, self.model.config.text.vocab_size, device=self.model.device)
         return self._forward(self._inputs(batch))
+
+    def read(self, sequence: Sequence, max_tokens: int = 2048) -> Tensor:
+        """Compute all that is pending, without a scheduler. -> logits_V behind it.
+
+        The table of the sequence has room for it. Passes are of at most `max_tokens` tokens.
+        """
+        while True:
+            if self.needs_look(sequence, max_tokens):
+                self.look(sequence, max_tokens)
+                continue
+            chunk = Chunk(sequence, min(sequence.num_pending, max_tokens))
+            last = chunk.length == sequence.num_pending
+            logits_RV = self.run(Batch((chunk,), ((0, sequence),) if last else ()))
+            sequence.num_computed += chunk.length
+            sequence.drop_features()
+            if last:
+                return logits_RV[0]
+
+    def decode(self, sequences: SequenceOf[Sequence]) -> Tensor:
+        """One pass over the last token of each, without a scheduler. -> logits_BV."""
+        assert all(sequence.num_pending == 1 for sequence in sequences)
+        chunks = tuple(Chunk(sequence, 1) for sequence in sequences)
+        logits_BV = self.run(Batch(chunks, tuple(enumerate(sequences))))
+        for sequence in sequences:
+            sequence.num_computed += 1
+        return logits_BV
 
     def _forward(self, inputs: PassInputs) -> Tensor:
         return self.model(
