@@ -7,8 +7,9 @@ import random
 from qwen3vl.train.synthetic.answers import computer_call
 from qwen3vl.train.synthetic.browser import Shown, Target
 from qwen3vl.train.synthetic.pages import draw_page
+from qwen3vl.train.synthetic.phone import draw_phone
 from qwen3vl.train.synthetic.sample import ActionTruth, Mark, Side, SyntheticSample, Task
-from qwen3vl.train.synthetic.scenes import located
+from qwen3vl.train.synthetic.scenes import located, pointed
 from qwen3vl.train.synthetic.widget_tasks import CLICKS, clicked, computer_sample
 from qwen3vl.train.synthetic.words import invented, number, word
 
@@ -54,6 +55,14 @@ def locate(rng: random.Random, side: Side) -> SyntheticSample:
     chosen = rng.sample(page.targets, min(len(page.targets), rng.choice((1, 1, 2, 3))))
     items = tuple((_words(t), t.box) for t in chosen)
     return located("page_locate", page.image, [words for words, _ in items], items)
+
+
+def point(rng: random.Random, side: Side) -> SyntheticSample:
+    """The middle of a named target, of web pages and of phones: a click at a tenth of the prompt's length."""
+    page = draw_page(rng, side) if rng.random() < 0.7 else draw_phone(rng, side)
+    target = rng.choice(page.targets)
+    words = _words(target)
+    return pointed("page_point", page.image, f"the {words}", ((words, target.box),))
 
 
 def _words(target: Target) -> str:
@@ -139,4 +148,4 @@ def _finish(rng: random.Random, side: Side, page: Shown) -> SyntheticSample:
     return computer_sample(NAME, page.image, task, answer, ActionTruth("terminate", None, status))
 
 
-TASKS: dict[str, Task] = {"page_click": click, "page_locate": locate, NAME: act}
+TASKS: dict[str, Task] = {"page_click": click, "page_locate": locate, "page_point": point, NAME: act}
