@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 import torch
 
 from qwen3vl.config import ModelConfig
-from qwen3vl.engine.conversation import Progress
-from qwen3vl.engine.single import SingleEngine
-from qwen3vl.errors import CheckpointNotFound, Qwen3VLError, UnsupportedOption
+from qwen3vl.engine import streams
+from qwen3vl.engine.memory import parse_bytes
+from qwen3vl.engine.metrics import Snapshot
+from qwen3vl.engine.service import Service
+from qwen3vl.engine.settings import EngineSettings
+from qwen3vl.engine.streams import Progress, Stream
+from qwen3vl.errors import CheckpointNotFound, InvalidParams, UnsupportedOption
 from qwen3vl.model.checkpoint import load_model
 from qwen3vl.model.hub import Hub, locate
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.processor.fetch import MediaPolicy
 from qwen3vl.processor.processor import Processor
-from qwen3vl.settings import MediaOptions, SamplingParams, check_integer
+from qwen3vl.settings import MediaOptions, SamplingParams
 from qwen3vl.turns import chat_params, chat_turn, sampling_params, user_turn
 from qwen3vl.types import (
     Completion,
@@ -46,6 +49,9 @@ def load(
     device_map: str | dict[str, str] | None = None,
     quantize: Literal["int8", "int4"] | None = None,
     max_context: int | None = None,
+    kv_memory: int | str | None = None,
+    kv_dtype: Literal["int8"] | None = None,
+    vision_cache: int | str = "1GiB",
     deterministic: bool = False,
     attention: str | None = None,
     source: Hub = "huggingface",
@@ -61,6 +67,12 @@ def load(
         device: "auto" (cuda, else cpu) or a torch device; `device_map` spreads over several instead.
         dtype: "auto" is the checkpoint's own; or float32, bfloat16, float16.
         max_context: bound on prompt + answer in tokens; stating it lifts the bound on positions.
+        kv_memory: bytes, or "4GiB", for the keys and values of all requests; None: a share of what is free when
+            the weights are loaded.
+        kv_dtype: "int8" holds about twice the tokens in them, at a small error.
+        vision_cache: bytes, or "1GiB", for what the vision tower made of earlier pictures and videos.
+        deterministic: a request's tokens and log-probabilities do not depend on what else is running, or on what
+            the caches hold, to the last bit; slower.
         attention: "sdpa" (default) or "flash_attention_2".
         source: the hub that names are looked up on.
         policy: where media may come from (default: local files and https).
@@ -72,11 +84,15 @@ def load(
     """
     if quantize is not None:
         raise UnsupportedOption(f"quantize={quantize!r}: quantised weights are not supported yet")
-    if deterministic:
-        raise UnsupportedOption("deterministic=True: not supported yet")
     if os.fspath(model) == "small" and not Path("small").is_dir():
         raise CheckpointNotFound("small: the trained small model is not part of this version")
-    check_integer("max_context", max_context, minimum=1)
+    settings = EngineSettings(
+        kv_memory=None if kv_memory is None else _parse_bytes("kv_memory", kv_memory),
+        kv_dtype=kv_dtype,
+        vision_cache_bytes=_parse_bytes("vision_cache", vision_cache),
+        max_context=max_context,
+        deterministic=deterministic,
+    )
     folder = locate(model, hub=source, revision=revision)
     config = ModelConfig.from_folder(folder)
     target = None if device_map is not None else device
@@ -86,38 +102,50 @@ def load(
             folder, dtype=dtype, device=target, device_map=device_map, attention=attention, progress=progress
         )
 
-    engine = SingleEngine(
+    service = Service(
         Processor.from_folder(folder),
         config,
         load_weights,
         name=os.fspath(model),
         policy=policy,
-        max_context=max_context,
+        settings=settings,
     )
-    handle = VLM(engine)
+    handle = VLM(service)
     if not lazy:
-        _ = engine.runner
+        service.load()
     return handle
 
 
+def _parse_bytes(name: str, size: int | str) -> int:
+    try:
+        return parse_bytes(size)
+    except InvalidParams as error:
+        raise InvalidParams(f"{name}: {error}") from error
+
+
 class VLM:
-    """A loaded model; a `Generator`. Requests that run at the same time take turns.
+    """A loaded model; a `Generator`. Requests that run at the same time share its passes.
 
     Attributes:
         processor: the front end: `model.processor(messages)` shows what the model gets.
         config: the checkpoint's architecture.
     """
 
-    def __init__(self, engine: SingleEngine) -> None:
-        self._engine = engine
-        self.processor = engine.processor
-        self.config = engine.config
-        self.name = engine.name
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.processor = service.processor
+        self.config = service.config
+        self.name = service.name
 
     @property
     def model(self) -> Qwen3VL:
         """The network itself."""
-        return self._engine.runner.model
+        return self._service.model
+
+    @property
+    def metrics(self) -> Snapshot:
+        """How busy the engine is and how long answers take, at this moment."""
+        return self._service.metrics.snapshot()
 
     def chat(
         self,
@@ -150,9 +178,10 @@ class VLM:
         progress: Progress | None = None,
     ) -> Completion:
         """Answer once. `progress` is told ("vision" | "prefill", done, of). Raises a Qwen3VLError."""
-        *_, last = self.stream(messages, params, media=media, tools=tools, tool_choice=tool_choice, progress=progress)
-        assert last.completion is not None
-        return last.completion
+        with self.stream(
+            messages, params, media=media, tools=tools, tool_choice=tool_choice, progress=progress
+        ) as stream:
+            return stream.result()
 
     def stream(
         self,
@@ -163,29 +192,23 @@ class VLM:
         tools: Sequence[Tool] | None = None,
         tool_choice: ToolChoice | None = None,
         progress: Progress | None = None,
-    ) -> Iterator[Delta]:
+    ) -> Stream:
         """Answer piece by piece, never half a character; the last Delta carries the Completion.
 
-        Bad requests raise here, before the first piece is asked for and before any model work.
+        Bad requests raise here, before the first piece is asked for and before any model work. Closing the
+        stream, dropping it, or Ctrl-C while it waits ends this request and no other.
         """
-        return self._engine.stream(
-            messages, params, media=media, tools=tools, tool_choice=tool_choice, progress=progress
-        )
+        stream = Stream(self._service, Request(messages, params, media, tools, tool_choice), progress)
+        stream.begin()
+        return stream
 
-    def generate_many(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Answer in order; a failure is that Completion's `error`."""
-        for request in requests:
-            try:
-                completion = self.generate(
-                    request.messages,
-                    request.params,
-                    media=request.media,
-                    tools=request.tools,
-                    tool_choice=request.tool_choice,
-                )
-                yield replace(completion, id=request.id)
-            except Qwen3VLError as error:
-                yield Completion((), model=self.name, id=request.id, error=error)
+    def generate_many(self, requests: Iterable[Request], *, progress: Progress | None = None) -> Iterator[Completion]:
+        """Answer in order, many at a time; a failure is that Completion's `error`.
+
+        Requests are taken a little ahead of their answers. `progress` is told ("answers", done, of), where `of`
+        is 0 if `requests` has no length.
+        """
+        return streams.generate_many(self._service, requests, progress)
 
     async def agenerate(
         self,
@@ -196,12 +219,10 @@ class VLM:
         tools: Sequence[Tool] | None = None,
         tool_choice: ToolChoice | None = None,
     ) -> Completion:
-        """`generate` in a thread."""
-        return await asyncio.to_thread(
-            self.generate, messages, params, media=media, tools=tools, tool_choice=tool_choice
-        )
+        """`generate` without blocking the event loop; cancelling it ends the request."""
+        return await streams.agenerate(self._service, Request(messages, params, media, tools, tool_choice))
 
-    async def astream(
+    def astream(
         self,
         messages: Messages,
         params: SamplingParams | None = None,
@@ -210,19 +231,25 @@ class VLM:
         tools: Sequence[Tool] | None = None,
         tool_choice: ToolChoice | None = None,
     ) -> AsyncIterator[Delta]:
-        """`stream`, each piece computed in a thread."""
-        deltas = await asyncio.to_thread(
-            self.stream, messages, params, media=media, tools=tools, tool_choice=tool_choice
-        )
-        while (delta := await asyncio.to_thread(next, deltas, None)) is not None:
-            yield delta
+        """`stream` without blocking the event loop; cancelling or closing it ends the request."""
+        return streams.astream(self._service, Request(messages, params, media, tools, tool_choice))
 
     def count_tokens(
         self, messages: Messages, *, media: MediaOptions | None = None, tools: Sequence[Tool] | None = None
     ) -> int:
         """Tokens of the prompt that these messages make, from the headers of their media alone."""
-        return self.processor.count_tokens(messages, media=media, tools=tools, policy=self._engine.policy)
+        return self.processor.count_tokens(messages, media=media, tools=tools, policy=self._service.policy)
 
     def forget(self) -> None:
-        """Free the memory that holds the last conversation."""
-        self._engine.forget()
+        """Free what the caches hold of earlier requests; or tell them that the weights have changed."""
+        self._service.forget()
+
+    def close(self) -> None:
+        """End what is running and let go of the model. The handle cannot be used any more."""
+        self._service.close()
+
+    def __enter__(self) -> VLM:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
