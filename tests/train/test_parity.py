@@ -119,9 +119,7 @@ def distance(mine: Tensor, theirs: Tensor) -> float:
     return float((mine - theirs).double().norm() / theirs.double().norm())
 
 
-@pytest.mark.parametrize(
-    "names", [("text",), ("picture",), ("video",), ("mixed", "text", "video", "picture")], ids="+".join
-)
+@pytest.mark.parametrize("names", [("picture",), ("mixed", "text", "video", "picture")], ids="+".join)
 def test_one_batch(pair: Any, names: tuple[str, ...]) -> None:
     """One conversation alone, and several packed."""
     check(trained(pair[0], batch(*names)), their_loss(pair[1], names))

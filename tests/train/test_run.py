@@ -93,12 +93,12 @@ def weights(folder: Path) -> dict[str, Tensor]:
     return load_model(folder).state_dict()
 
 
-@pytest.mark.parametrize("changes", [{}, {"precision": "bfloat16", "steps": None, "epochs": 3.5, "schedule": "wsd"}])
+@pytest.mark.parametrize("changes", [{}, {"precision": "bfloat16", "steps": None, "epochs": 2, "schedule": "wsd"}])
 def test_three_steps_and_the_rest_are_all_steps(data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     """Bit by bit: weights, and what is reported."""
     whole = Recorder()
     progress, finished = train(make(data, tmp_path / "whole", changes), logs=[whole])
-    assert finished and progress.step == len(whole.steps) >= 6
+    assert finished and progress.step == len(whole.steps) > 3
     stopped = Recorder(3, lambda: os.kill(os.getpid(), signal.SIGINT))
     progress, finished = train(make(data, tmp_path / "parts", changes), logs=[stopped])
     assert not finished and progress.step == 3 and "stopping" in stopped.notes[0]
@@ -168,7 +168,7 @@ def test_bfloat16_follows_float32(data: Path, tmp_path: Path) -> None:
     losses = []
     for precision in ("float32", "bfloat16"):
         log = Recorder()
-        train(make(data, tmp_path / precision, {"precision": precision, "steps": 4}), logs=[log])
+        train(make(data, tmp_path / precision, {"precision": precision, "steps": 3, "accumulate": 1}), logs=[log])
         losses.append([step.loss for step in log.steps])
     assert losses[0] == pytest.approx(losses[1], rel=0.03) and losses[0][-1] < 0.9 * losses[0][0]
 

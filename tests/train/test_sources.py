@@ -11,10 +11,12 @@ import pytest
 
 from qwen3vl.errors import DataError, InvalidParams
 from qwen3vl.train.data import Example
-from qwen3vl.train.data_specs import SyntheticSource, open_source, parse_mix
+from qwen3vl.train.data_specs import open_source, parse_mix
 from qwen3vl.train.loader import EncoderRecipe, prepare, prepare_in_processes
 from qwen3vl.train.settings import TrainSettings
 from qwen3vl.train.sources import DataFile, FileSource, FirstOf, MixedSource, scan
+from qwen3vl.train.synthetic.shards import write_shards
+from qwen3vl.train.synthetic.stream import Mix
 from tests.train import tiny
 
 SETTINGS = TrainSettings(steps=1)
@@ -95,15 +97,25 @@ def test_generated_samples() -> None:
     for text, reason in [("nothing", "no synthetic task"), ("count=x", "not a number"), ("count=0", "above 0")]:
         with pytest.raises(InvalidParams, match=reason):
             parse_mix(text)
-    source = SyntheticSource({"count": 1.0, "locate": 3.0}, "train", 7)
+    source = open_source(["synthetic:count,locate_small=3"], None, SETTINGS, "train")
     examples = [source.example(n) for n in range(8)]
-    tasks = [example.where.split("/")[1] for example in examples]
-    assert tasks.count("locate") == 6 and tasks.count("count") == 2
+    assert {example.where.split("/")[1] for example in examples} == {"count", "locate_small"}
     assert all(example.messages[-1].role == "assistant" for example in examples)
-    assert source.example(5) == SyntheticSource({"count": 1.0, "locate": 3.0}, "train", 7).example(5)
+    assert source.example(5) == open_source(["synthetic:count,locate_small=3"], None, SETTINGS, "train").example(5)
     assert open_source(["synthetic:count"], None, SETTINGS, "heldout").example(0).where.startswith("heldout/count")
     few = FirstOf(source, 3, seed=1)
     assert {few.example(n).where for n in range(9)} == {example.where for example in examples[:3]}
+
+
+def test_shards_are_the_same_samples(tmp_path: Path) -> None:
+    write_shards(tmp_path, Mix.of({"count": 1.0}), 3, per_shard=2)
+    made, read = (open_source([name], None, SETTINGS, "train") for name in ("synthetic:count", f"shards:{tmp_path}"))
+    assert read.size == 3 and made.size is None
+    for n in range(4):
+        one, other = made.example(n % 3), read.example(n)
+        assert (one.where, one.messages[-1], one.media) == (other.where, other.messages[-1], other.media)
+    both = open_source(["synthetic:count", f"shards:{tmp_path}"], None, SETTINGS, "train")
+    assert both.size is None and [both.example(n).where[-1] for n in range(4)] == ["0", "0", "1", "1"]
 
 
 def test_worker_processes_change_nothing(tmp_path: Path) -> None:

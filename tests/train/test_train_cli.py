@@ -124,3 +124,10 @@ def test_preview(cli: Runner, tmp_path: Path) -> None:
     assert ran.code == 0 and Path(ran.document["files"][0]).stat().st_size > 1000
     ran = cli("train", "preview", "nothing", "--out", tmp_path)
     assert ran.code == 2 and "no synthetic task" in ran.err
+
+
+def test_shards(cli: Runner, tmp_path: Path) -> None:
+    ran = cli("train", "shards", "count", "--out", tmp_path / "s", "--count", 3, "--per-shard", 2, "--json")
+    assert ran.code == 0 and ran.document["samples"] == 3
+    assert sorted(path.name for path in (tmp_path / "s").glob("*.tar")) == ["00000.tar", "00001.tar"]
+    assert cli("train", "shards", "count", "--out", tmp_path / "s", "--count", 0).code == 2

@@ -16,6 +16,7 @@ from qwen3vl.cli.options import LookOptions, command
 from qwen3vl.cli.train_check import check
 from qwen3vl.cli.train_new import new
 from qwen3vl.cli.train_preview import preview
+from qwen3vl.cli.train_shards import shards
 from qwen3vl.errors import InvalidParams
 from qwen3vl.settings import MediaOptions
 from qwen3vl.types import SCHEMA_VERSION
@@ -186,7 +187,8 @@ def resume(
     )
 
 
-for _name, _command in {"run": run, "resume": resume, "check": check, "preview": preview, "new": new}.items():
+_COMMANDS = {"run": run, "resume": resume, "check": check, "preview": preview, "shards": shards, "new": new}
+for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 
 

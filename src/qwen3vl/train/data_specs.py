@@ -3,14 +3,15 @@
     receipts.jsonl, charts.json%50      files (see data.py); %50 takes half of the conversations
     synthetic:all                       generated samples of every task, without end
     synthetic:count,locate=3            of some tasks, locate three times as often
+    shards:FOLDER                       generated samples that were written ahead (qwen3vl train shards)
 
-Files form one set, through which the run goes epoch by epoch. Files and generated samples together are taken in
-turns, half and half.
+Files form one set, through which the run goes epoch by epoch, each in an order of its own; so do shards, in the order
+in which they were written. Several of these kinds together are taken in turns, equally often.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,13 @@ from qwen3vl.errors import InvalidParams
 from qwen3vl.train.data import Example
 from qwen3vl.train.settings import TrainSettings
 from qwen3vl.train.sources import DataFile, FileSource, FirstOf, MixedSource, Source
-from qwen3vl.train.synthetic.registry import make_sample, task_named, tasks
+from qwen3vl.train.synthetic.registry import task_named, tasks
 from qwen3vl.train.synthetic.sample import Side, SyntheticSample
+from qwen3vl.train.synthetic.shards import Shards
+from qwen3vl.train.synthetic.stream import Mix
 from qwen3vl.types import Message, TextPart
 
-_SYNTHETIC = "synthetic:"
+_SYNTHETIC, _SHARDS = "synthetic:", "shards:"
 
 
 def open_source(
@@ -31,17 +34,18 @@ def open_source(
     """All of them as one source. Raises DataError for bad files, InvalidParams for bad names."""
     if not names:
         raise InvalidParams("no training data: name a file, or synthetic:all")
-    files = [
-        DataFile.open(name, root, settings.ignored_keys, settings.seed)
-        for name in names
-        if not name.startswith(_SYNTHETIC)
-    ]
-    made = [
-        SyntheticSource(parse_mix(name.removeprefix(_SYNTHETIC)), side, settings.seed)
-        for name in names
-        if name.startswith(_SYNTHETIC)
-    ]
-    sources: list[Source] = [*([FileSource(files, settings.seed)] if files else []), *made]
+    files: list[DataFile] = []
+    sources: list[Source] = []
+    for name in names:
+        if name.startswith(_SYNTHETIC):
+            mix = Mix.of(parse_mix(name.removeprefix(_SYNTHETIC)), side, settings.seed)
+            sources.append(SyntheticSource(mix))
+        elif name.startswith(_SHARDS):
+            sources.append(ShardSource(Shards(Path(name.removeprefix(_SHARDS)))))
+        else:
+            files.append(DataFile.open(name, root, settings.ignored_keys, settings.seed))
+    if files:
+        sources.insert(0, FileSource(files, settings.seed))
     source = sources[0] if len(sources) == 1 else MixedSource(sources, [1.0] * len(sources))
     return source if limit is None else FirstOf(source, limit, settings.seed)
 
@@ -64,31 +68,41 @@ def parse_mix(text: str) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class SyntheticTask:
-    """The samples of one task."""
+class SyntheticSource:
+    """The samples of a mix, made when they are asked for."""
 
-    task: str
-    side: Side
-    seed: int
+    mix: Mix
 
     size = None
 
     @property
     def identity(self) -> str:
-        return f"{self.side}/{self.task}/{self.seed}"
+        tasks = ",".join(f"{task}={weight:g}" for task, weight in self.mix.weights)
+        return f"{self.mix.side} samples of {tasks}, seed {self.mix.seed}"
 
     def example(self, number: int) -> Example:
-        return example_of(make_sample(self.task, self.side, self.seed, number))
+        return example_of(self.mix.sample(number))
 
     def key(self, number: int) -> None:
         return None
 
 
-class SyntheticSource(MixedSource):
-    """A mixture of tasks."""
+class ShardSource:
+    """Samples that were written ahead, in their order, again and again."""
 
-    def __init__(self, mix: Mapping[str, float], side: Side, seed: int) -> None:
-        super().__init__([SyntheticTask(task, side, seed) for task in mix], list(mix.values()))
+    def __init__(self, shards: Shards) -> None:
+        self._shards = shards
+        self.size = len(shards)
+
+    @property
+    def identity(self) -> str:
+        return f"{self._shards.folder.name} ({self.size} samples in shards)"
+
+    def example(self, number: int) -> Example:
+        return example_of(self._shards.sample(number % self.size))
+
+    def key(self, number: int) -> int:
+        return number % self.size
 
 
 def example_of(sample: SyntheticSample) -> Example:
