@@ -15,7 +15,7 @@ from qwen3vl.train.intervals import wilson
 from qwen3vl.train.mistakes import draw_mistakes
 from qwen3vl.train.synthetic.registry import make_sample
 from qwen3vl.train.synthetic.sample import SyntheticSample
-from qwen3vl.types import Choice, Completion, Request, ToolCall
+from qwen3vl.types import Choice, Completion, Request, SamplingParams, ToolCall
 from tests.contract.cli_runner import Runner
 from tests.fixtures.fake_generator import Answer, FakeGenerator
 
@@ -62,6 +62,10 @@ def test_a_perfect_model_is_perfect() -> None:
     assert results[0].values[0].low == wilson(8, 8)[0]
     first = model.requests[0]
     assert first.id == "heldout/count/0/0" and first.params is not None and first.params.greedy
+    true = sample_of(first).answer
+    assert first.params.max_tokens == 2 * len(true) + 64  # a model that never ends need not be waited for
+    list(evaluate(model, ["count"], count=1, params=SamplingParams(max_tokens=5)))
+    assert model.last.params is not None and model.last.params.max_tokens == 5
 
 
 def test_mistakes_are_counted_and_kept() -> None:

@@ -75,7 +75,7 @@ def synthetic(
     model: ModelOptions,
     samples: SampleOptions,
     servers: ServerOptions,
-    max_tokens: Annotated[int | None, Option(help="Bound on each answer [default: 2048].")] = None,
+    max_tokens: Annotated[int | None, Option(help="Bound on each answer [2048; twice the true one].")] = None,
     show_mistakes: Annotated[int, Option(metavar="N", help="Keep the first N wrong answers of each task.")] = 0,
     out: Annotated[Path | None, Option(metavar="DIR", help="Write results.json, and sheets of the mistakes.")] = None,
     list_tasks: Annotated[bool, Option("--list-tasks", help="Name the tasks and leave.")] = False,

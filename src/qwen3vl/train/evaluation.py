@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -65,7 +65,7 @@ class TaskResult:
         number: samples that were asked.
         perfect: how many answers had nothing wrong.
         values: the first is what the task is about.
-        failures: kind -> how many answers: "empty", "unreadable", "cut" (at max_tokens; it may yet be scored), or the
+        failures: kind -> how many answers: "empty", "unreadable", "cut" (see `bounded`; it may yet be scored), or the
             name of the error with which a request failed.
         seconds: spent waiting for answers; making and scoring samples is not in it.
         mistakes: the first few.
@@ -173,7 +173,7 @@ def _answered(
             if sample is None:
                 return
             asked.append(sample)
-            yield Request(sample.messages, params, sample.media, sample.tools or None, id=sample.key)
+            yield Request(sample.messages, bounded(params, sample), sample.media, sample.tools or None, id=sample.key)
 
     started, made = perf_counter(), 0.0
     for completion in model.generate_many(requests()):
@@ -181,6 +181,14 @@ def _answered(
         yield asked.popleft(), completion, seconds
         started = perf_counter()
     assert not asked, f"{len(asked)} requests were not answered"
+
+
+def bounded(params: SamplingParams, sample: SyntheticSample) -> SamplingParams:
+    """An answer twice as long as the true one is wrong, and need not go on to `max_tokens`: a beginner often never
+    ends. A token is a byte at least, so the bound, twice the true answer's bytes and 64, cuts no answer that could be
+    right."""
+    most = 2 * len(sample.answer.encode()) + 64
+    return replace(params, max_tokens=most if params.max_tokens is None else min(most, params.max_tokens))
 
 
 class _Tally:
