@@ -78,29 +78,25 @@ def verified_tiles(function: RowFunction, rows: Tensor, sizes: Sequence[int], wh
     Raises:
         UnsupportedOption: with the first size the result of a row depends on where it lies.
     """
-    good = RowTiles(sizes[:1], dim)
-    if not _place_is_free(function, rows.narrow(dim, 0, 2 * sizes[0]), sizes[0], dim):
+    good, few = RowTiles(sizes[:1], dim), rows.narrow(dim, 0, min(2 * sizes[0], rows.shape[dim]))
+    if not _place_is_free(function, few, good, good.apply(function, few)):
         raise UnsupportedOption(
             f"deterministic=True: on this machine ({rows.device}, {torch.get_num_threads()} threads) the result of a "
             f"row of {what} depends on its place among {sizes[0]} rows"
         )
     for size in sizes[1:]:
-        part = rows.narrow(dim, 0, size)
-        same = _equal(function(part.contiguous()), good.apply(function, part))
-        if same and _place_is_free(function, part, size, dim):
+        part, tiles = rows.narrow(dim, 0, size), RowTiles((size,), dim)
+        expected = good.apply(function, part)
+        if _equal(tiles.apply(function, part), expected) and _place_is_free(function, part, tiles, expected):
             good = RowTiles((*good.sizes, size), dim)
     return good
 
 
-def _place_is_free(function: RowFunction, rows: Tensor, size: int, dim: int) -> bool:
-    """Shifted along, every row gets another place and, at the borders of pieces, other company."""
-    tiles = RowTiles((size,), dim)
-    expected = tiles.apply(function, rows)
-    for shift in (1, size // 2 + 1):
-        moved = tiles.apply(function, rows.roll(shift, dim))
-        if not _equal(_roll(moved, -shift, dim), expected):
-            return False
-    return True
+def _place_is_free(function: RowFunction, rows: Tensor, tiles: RowTiles, expected: Rows) -> bool:
+    """Shifted along, every row gets another place and, across the borders of pieces, other company."""
+    shift = tiles.sizes[0] // 2 + 1
+    moved = tiles.apply(function, rows.roll(shift, tiles.dim))
+    return _equal(_roll(moved, -shift, tiles.dim), expected)
 
 
 def _roll(rows: Rows, shift: int, dim: int) -> Rows:
