@@ -128,19 +128,23 @@ class Runner:
 
     def _inputs(self, batch: Batch) -> PassInputs:
         device = self.model.device
-        ids, positions, shown_at, features = [], [], [], []
         ends = np.cumsum([chunk.length for chunk in batch.chunks])
-        for chunk, last in zip(batch.chunks, ends, strict=True):
-            sequence, start = chunk.sequence, chunk.sequence.num_computed
-            ids.append(sequence.ids(start, start + chunk.length))
-            positions.append(sequence.positions(start, start + chunk.length))
+        ids_T, positions_3T = np.empty(ends[-1], np.int64), np.empty((3, ends[-1]), np.int64)
+        shown_at, features = [], []
+        for chunk, end in zip(batch.chunks, ends.tolist(), strict=True):
+            sequence, start, first = chunk.sequence, chunk.sequence.num_computed, end - chunk.length
+            if sequence.is_decoding:
+                ids_T[first], positions_3T[:, first] = sequence.answer_ids[-1], sequence.last_position
+                continue
+            ids_T[first:end] = sequence.ids(start, start + chunk.length)
+            positions_3T[:, first:end] = sequence.positions(start, start + chunk.length)
             at, part = sequence.visual_tokens(start, start + chunk.length)
             if part is not None:
-                shown_at.append(at + (last - chunk.length))
+                shown_at.append(at + first)
                 features.append(part)
         return PassInputs(
-            torch.from_numpy(np.concatenate(ids)).to(device),
-            torch.from_numpy(np.concatenate(positions, axis=1)).to(device),
+            torch.from_numpy(ids_T).to(device),
+            torch.from_numpy(positions_3T).to(device),
             ForwardContext.paged(self.cache, (_part(chunk) for chunk in batch.chunks)),
             VisualFeatures.join(features) if features else None,
             torch.from_numpy(np.concatenate(shown_at)).to(device) if features else None,

@@ -117,6 +117,11 @@ class Sequence:
         """All is computed but for the last token of the answer."""
         return self.num_pending == 1 and bool(self.answer_ids)
 
+    @property
+    def last_position(self) -> int:
+        """Of the last token of the answer, on all three axes."""
+        return self.prompt.next_position + len(self.answer_ids) - 1
+
     def ids(self, start: int, end: int) -> np.ndarray:
         """Tokens start..end of prompt and answer, int64."""
         length = self.prompt.num_tokens

@@ -131,6 +131,8 @@ class BlockTable:
     def slots(self, start: int, end: int) -> np.ndarray:
         """Slots of tokens `start` .. `end`, int64."""
         size = self.block_size
+        if end - start == 1:  # decoding: many sequences, one token each
+            return np.array((self.blocks[start // size] * size + start % size,))
         first = start // size
         blocks = np.array(self.blocks[first : -(-end // size)], dtype=np.int64)
         tokens = np.arange(start, end)
