@@ -17,9 +17,10 @@ from qwen3vl.engine.metrics import Snapshot
 from qwen3vl.engine.service import Service
 from qwen3vl.engine.settings import EngineSettings
 from qwen3vl.engine.streams import Progress, Stream
-from qwen3vl.errors import CheckpointNotFound, InvalidParams, UnsupportedOption
+from qwen3vl.errors import CheckpointNotFound, InvalidParams
 from qwen3vl.model.checkpoint import load_model
 from qwen3vl.model.hub import Hub, locate
+from qwen3vl.model.quantize import Quantization
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.processor.fetch import MediaPolicy
 from qwen3vl.processor.processor import Processor
@@ -66,6 +67,8 @@ def load(
         model: a folder, or a repository name such as "Qwen/Qwen3-VL-4B-Instruct".
         device: "auto" (cuda, else cpu) or a torch device; `device_map` spreads over several instead.
         dtype: "auto" is the checkpoint's own; or float32, bfloat16, float16.
+        quantize: "int8" or "int4" weights, packed while they are read: on the CPU, a half or a third of bfloat16's
+            memory, and faster. Folders written by `qwen3vl quantize` need no option.
         max_context: bound on prompt + answer in tokens; stating it lifts the bound on positions.
         kv_memory: bytes, or "4GiB", for the keys and values of all requests; None: a share of what is free when
             the weights are loaded.
@@ -82,8 +85,7 @@ def load(
     Raises:
         CheckpointNotFound, ConfigError, WeightsError, UnsupportedOption.
     """
-    if quantize is not None:
-        raise UnsupportedOption(f"quantize={quantize!r}: quantised weights are not supported yet")
+    quantization = None if quantize is None else Quantization.named(quantize)
     if os.fspath(model) == "small" and not Path("small").is_dir():
         raise CheckpointNotFound("small: the trained small model is not part of this version")
     settings = EngineSettings(
@@ -99,7 +101,13 @@ def load(
 
     def load_weights() -> Qwen3VL:
         return load_model(
-            folder, dtype=dtype, device=target, device_map=device_map, attention=attention, progress=progress
+            folder,
+            dtype=dtype,
+            device=target,
+            device_map=device_map,
+            attention=attention,
+            quantize=quantization,
+            progress=progress,
         )
 
     service = Service(

@@ -62,6 +62,8 @@ def load_model(
     folder = Path(folder)
     config = ModelConfig.from_folder(folder)
     stored_as = quantization_of(folder)
+    if quantize is not None or stored_as is not None:
+        device = _check_quantized(dtype, device, device_map)
     if stored_as is not None:
         if quantize not in (None, stored_as):
             raise UnsupportedOption(f"{folder}: is quantised already ({stored_as}), not as asked for ({quantize})")
@@ -94,6 +96,17 @@ def load_model(
     left = [name for name, tensor in model.state_dict().items() if tensor.is_meta]
     assert not left, left
     return model.eval().requires_grad_(False)
+
+
+def _check_quantized(
+    dtype: torch.dtype | str, device: torch.device | str | None, device_map: str | Mapping[str, str] | None
+) -> str:
+    """-> the device of quantised models. Raises UnsupportedOption for others."""
+    if device_map is not None or str(device) not in ("None", "auto", "cpu"):
+        raise UnsupportedOption(f"quantize: quantised weights run on the CPU only, not on {device_map or device}")
+    if str(dtype).removeprefix("torch.") not in ("auto", "float32"):
+        raise UnsupportedOption(f"quantize: what is not quantised is float32; dtype={dtype} cannot be had beside it")
+    return "cpu"
 
 
 def save_model(model: Qwen3VL, folder: str | Path) -> None:

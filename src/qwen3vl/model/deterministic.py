@@ -5,6 +5,7 @@ prompt is cut, whatever a cache holds.
     attention                        tile_attention.py: blocks of keys at fixed positions, in fixed order
     silu                             out of operations that round every element alike
     experts                          summed in the order of their numbers, which is so anyway
+    packed int4 and int8 products    nothing: the kernels' order does not depend on the batch
     vision tower                     nothing: a picture or video is always encoded whole, so in one shape
 
 Everything else acts on each value for itself. What is assumed of the machine is checked when a model is
@@ -20,9 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qwen3vl.errors import UnsupportedOption
+from qwen3vl.kernels.cpu.library import library
 from qwen3vl.model.attention import SdpaAttention
 from qwen3vl.model.layers import RMSNorm, SwiGLU
 from qwen3vl.model.moe import Experts, Router
+from qwen3vl.model.packed_layers import PackedMatrix
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.model.row_tiles import RowFunction, RowTiles, verified_tiles
 from qwen3vl.model.text import TextAttention
@@ -45,10 +48,12 @@ def make_deterministic(model: Qwen3VL) -> None:
         if isinstance(module, TextAttention):
             if not isinstance(module.attention, SdpaAttention):
                 raise UnsupportedOption("deterministic=True goes with torch's own attention only: leave attention out")
-            module.attention = TileAttention(module.q_proj.weight.device, model.config.text)
+            module.attention = TileAttention(module.q_norm.weight.device, model.config.text)
             for norm, projection in ((module.q_norm, module.q_proj), (module.k_norm, module.k_proj)):
                 heads = projection.out_features // module.head_dim
                 _run_in_tiles(norm, tiles.of(norm, f"{name}'s norm of {heads} heads", (heads,)))
+        elif isinstance(module, PackedMatrix) and library() is None:
+            raise UnsupportedOption("deterministic=True needs the compiled CPU kernels where weights are quantised")
         elif isinstance(module, SwiGLU):
             module.silu = exact_silu
         elif isinstance(module, Experts):
