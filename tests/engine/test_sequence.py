@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3vl.config import ModelConfig, RopeConfig
-from qwen3vl.engine.conversation import Conversation as Sequence
-from qwen3vl.engine.sequence import Prompt, check_context, room_for_answer
+from qwen3vl.engine.sequence import Prompt, Sequence, check_context, room_for_answer
 from qwen3vl.errors import ContextTooLong
+from qwen3vl.model.cache import BlockTable
+from qwen3vl.model.vision import VisualFeatures
 from tests import models
 from tests.engine.prompts import make_inputs
 
 CONFIG = models.small_config()
-
-
-def holding(prompt: Prompt, length: int) -> Sequence:
-    """A sequence whose cache holds the first tokens of a prompt."""
-    visuals = [prompt.key(span) for span in prompt.inputs.spans if span.start < length]
-    return Sequence(token_ids=prompt.inputs.input_ids_T[:length].tolist(), visuals=visuals)
 
 
 def with_context(limit: int, rope: RopeConfig | None = None) -> ModelConfig:
@@ -49,38 +46,50 @@ def test_placeholders_add_up_over_chunks(start: int, size: int) -> None:
     assert prompt.num_placeholders(0, first) + sum(parts) == total
 
 
-def test_one_token_is_always_left_to_read() -> None:
-    prompt = Prompt.of(make_inputs(CONFIG, 8), CONFIG)
-    assert [holding(prompt, n).shared_prefix(prompt) for n in (0, 3, 7, 8)] == [0, 3, 7, 7]
+# ---------------------------------------------------------------------------------------- sequences
 
 
-def test_a_prompt_that_ends_in_a_picture_reads_it_again() -> None:
-    whole = make_inputs(CONFIG, 4, ("image", 4, 6))
-    cut = replace(whole, input_ids_T=whole.input_ids_T[:-1])  # the last token is a placeholder
-    prompt = Prompt.of(cut, CONFIG)
-    assert holding(prompt, prompt.num_tokens).shared_prefix(prompt) == prompt.spans[0][0]
+def test_tokens_and_positions_of_prompt_and_answer() -> None:
+    """2 text, a picture of 6 tokens between its markers, 2 text; the answer goes on at position 9."""
+    prompt = Prompt.of(make_inputs(CONFIG, 2, ("image", 4, 6), 2), CONFIG)
+    sequence = Sequence(prompt, BlockTable(4))
+    sequence.answer_ids += [71, 72, 73]
+    assert sequence.num_tokens == sequence.num_pending == 15 and sequence.last_position == 11
+    ids = [*prompt.inputs.input_ids_T.tolist(), 71, 72, 73]
+    positions = np.concatenate((prompt.positions_3T, np.tile([9, 10, 11], (3, 1))), axis=1)
+    for start in range(15):
+        for end in range(start + 1, 16):
+            assert sequence.ids(start, end).tolist() == ids[start:end]
+            assert (sequence.positions(start, end) == positions[:, start:end]).all()
 
 
-def test_a_shorter_prompt_shares_what_it_has() -> None:
-    long = Prompt.of(make_inputs(CONFIG, 12), CONFIG)
-    short = Prompt.of(replace(long.inputs, input_ids_T=long.inputs.input_ids_T[:5]), CONFIG)
-    assert holding(long, 12).shared_prefix(short) == 4
+def test_visual_tokens_of_a_range() -> None:
+    """A picture of 6 tokens at 3..8, a video of two frames of 4 at 18..21 and 28..31: in one piece each."""
+    prompt = Prompt.of(make_inputs(CONFIG, 2, ("image", 4, 6), 5, ("video", 2, 4, 4)), CONFIG)
+    assert prompt.spans == ((3, 9), (19, 23), (29, 33))
+    sequence = Sequence(prompt, BlockTable(4))
+    assert [sequence.next_unseen(n) for n in (3, 4, 40)] == [None, 0, 0]
+    sequence.features[0] = VisualFeatures(torch.arange(6.0)[:, None], (torch.arange(6.0)[:, None],))
+    assert [sequence.next_unseen(n) for n in (19, 20)] == [None, 1]
+    sequence.features[1] = VisualFeatures(10 + torch.arange(8.0)[:, None], (torch.arange(8.0)[:, None],))
+    at, part = sequence.visual_tokens(5, 31)
+    assert part is not None and at.tolist() == [0, 1, 2, 3, 14, 15, 16, 17, 24, 25]
+    assert part.embeddings_MD[:, 0].tolist() == [2, 3, 4, 5, 10, 11, 12, 13, 14, 15]
+    assert part.deepstack[0][:, 0].tolist() == [2, 3, 4, 5, 0, 1, 2, 3, 4, 5]
+    assert sequence.visual_tokens(9, 19)[1] is None
+    sequence.num_computed = 9
+    sequence.drop_features()
+    assert list(sequence.features) == [1]
 
 
-def test_a_picture_whose_tokens_are_there_but_not_its_pixels_is_read() -> None:
-    """Ids alone do not tell: an answer may hold the very placeholders that a later prompt has."""
-    prompt = Prompt.of(make_inputs(CONFIG, 4, ("image", 4, 6), 3), CONFIG)
-    sequence = holding(prompt, prompt.num_tokens)
-    sequence.visuals.clear()
-    assert sequence.shared_prefix(prompt) == prompt.spans[0][0]
-
-
-def test_truncating_forgets_pictures() -> None:
-    prompt = Prompt.of(make_inputs(CONFIG, 4, ("image", 4, 6), 3, ("image", 4, 4), 2), CONFIG)
-    sequence = holding(prompt, prompt.num_tokens)
-    sequence.truncate(prompt.spans[1][0])
-    assert sequence.num_cached_tokens == prompt.spans[1][0]
-    assert sequence.visuals == [prompt.key(prompt.inputs.spans[0])]
+def test_going_back() -> None:
+    sequence = Sequence(Prompt.of(make_inputs(CONFIG, 3), CONFIG), BlockTable(4))
+    sequence.answer_ids += [1, 2, 3, 4]
+    sequence.num_computed = 7
+    sequence.truncate(5)
+    assert (sequence.answer_ids, sequence.num_computed, sequence.is_decoding) == ([1, 2], 4, True)
+    with pytest.raises(AssertionError):
+        sequence.truncate(3)  # the last token of the prompt is not the answer's
 
 
 # ------------------------------------------------------------------------------------------ context
