@@ -99,7 +99,11 @@ def test_generated_samples() -> None:
             parse_mix(text)
     source = open_source(["synthetic:count,locate_small=3"], None, SETTINGS, "train")
     examples = [source.example(n) for n in range(8)]
-    assert {example.where.split("/")[1] for example in examples} == {"count", "locate_small"}
+    wheres = [example.where for example in examples]
+    assert sorted(wheres) == [
+        *(f"train/count/0/{i}" for i in range(2)),
+        *(f"train/locate_small/0/{i}" for i in range(6)),
+    ]
     assert all(example.messages[-1].role == "assistant" for example in examples)
     assert source.example(5) == open_source(["synthetic:count,locate_small=3"], None, SETTINGS, "train").example(5)
     assert open_source(["synthetic:count"], None, SETTINGS, "heldout").example(0).where.startswith("heldout/count")

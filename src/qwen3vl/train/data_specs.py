@@ -6,7 +6,9 @@
     shards:FOLDER                       generated samples that were written ahead (qwen3vl train shards)
 
 Files form one set, through which the run goes epoch by epoch, each in an order of its own; so do shards, in the order
-in which they were written. Several of these kinds together are taken in turns, equally often.
+in which they were written. Several of these kinds together are taken in turns, equally often. Of generated samples each
+task counts its own: the first 3k of three tasks are samples 0..k-1 of each, which `qwen3vl eval synthetic --side train
+--count k` asks about.
 """
 
 from __future__ import annotations
@@ -19,10 +21,9 @@ from qwen3vl.errors import InvalidParams
 from qwen3vl.train.data import Example
 from qwen3vl.train.settings import TrainSettings
 from qwen3vl.train.sources import DataFile, FileSource, FirstOf, MixedSource, Source
-from qwen3vl.train.synthetic.registry import task_named, tasks
+from qwen3vl.train.synthetic.registry import make_sample, task_named, tasks
 from qwen3vl.train.synthetic.sample import Side, SyntheticSample
 from qwen3vl.train.synthetic.shards import Shards
-from qwen3vl.train.synthetic.stream import Mix
 from qwen3vl.types import Message, TextPart
 
 _SYNTHETIC, _SHARDS = "synthetic:", "shards:"
@@ -38,8 +39,9 @@ def open_source(
     sources: list[Source] = []
     for name in names:
         if name.startswith(_SYNTHETIC):
-            mix = Mix.of(parse_mix(name.removeprefix(_SYNTHETIC)), side, settings.seed)
-            sources.append(SyntheticSource(mix))
+            mix = parse_mix(name.removeprefix(_SYNTHETIC))
+            made = [SyntheticTask(task, side, settings.seed) for task in mix]
+            sources.append(MixedSource(made, list(mix.values())))
         elif name.startswith(_SHARDS):
             sources.append(ShardSource(Shards(Path(name.removeprefix(_SHARDS)))))
         else:
@@ -68,20 +70,21 @@ def parse_mix(text: str) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class SyntheticSource:
-    """The samples of a mix, made when they are asked for."""
+class SyntheticTask:
+    """The samples of one task, made when they are asked for."""
 
-    mix: Mix
+    task: str
+    side: Side
+    seed: int
 
     size = None
 
     @property
     def identity(self) -> str:
-        tasks = ",".join(f"{task}={weight:g}" for task, weight in self.mix.weights)
-        return f"{self.mix.side} samples of {tasks}, seed {self.mix.seed}"
+        return f"{self.side}/{self.task}/{self.seed}"
 
     def example(self, number: int) -> Example:
-        return example_of(self.mix.sample(number))
+        return example_of(make_sample(self.task, self.side, self.seed, number))
 
     def key(self, number: int) -> None:
         return None
