@@ -123,8 +123,6 @@ class SizedFace:
     def __init__(self, face: Face, size: int) -> None:
         self.face = face
         self.size = size
-        self._font = ImageFont.truetype(face.path, size, layout_engine=ImageFont.Layout.BASIC)
-        self.ascent, self.descent = self._font.getmetrics()
         self._glyphs: dict[str, Glyph] = {}
 
     def glyph(self, char: str) -> Glyph:
@@ -138,17 +136,23 @@ class SizedFace:
         return sum(self.glyph(c).advance + tracking for c in text)
 
     def _draw(self, char: str) -> Glyph:
-        ink, left, top = _rendered(self._font, char)
+        font = _opened(self.face.path, self.size)
+        ink, left, top = _rendered(font, char)
         if not ink.size and not char.isspace():  # hinting can lose a thin stroke altogether
-            big, left, top = _rendered(self._font.font_variant(size=4 * self.size), char)
+            big, left, top = _rendered(_opened(self.face.path, 4 * self.size), char)
             ink, left, top = (_quarter(big) if big.size else big), left // 4, top // 4
-        advance = float(self._font.getlength(char))
+        advance = float(font.getlength(char))
         seen = ink > min(40, int(ink.max(initial=0)) // 2)  # a fringe that no eye sees is no part of the box
         rows, columns = np.nonzero(seen.any(1))[0], np.nonzero(seen.any(0))[0]
         if not len(rows):
             return Glyph(_NOTHING, 0, 0, advance)
         y, x = int(rows[0]), int(columns[0])
         return Glyph(ink[y : rows[-1] + 1, x : columns[-1] + 1].copy(), left + x, top + y, advance)
+
+
+@lru_cache(maxsize=128)  # an open font takes about 200 KB, and is needed only for glyphs not seen before
+def _opened(path: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 
 def _rendered(font: ImageFont.FreeTypeFont, char: str) -> tuple[np.ndarray, int, int]:
@@ -252,11 +256,13 @@ def _kind(family: str) -> Kind:
 
 @lru_cache(maxsize=4096)
 def readable(face: Face) -> bool:
-    """Whether it has the usual characters, and small letters that are not capitals."""
+    """Whether it has the usual characters (signs can be blank), and small letters that are not capitals."""
     if not has_letters(face.path, NEEDED):
         return False
     font = sized(face, 24)
     if font.glyph(" ").ink.size:  # negative letters in black boxes
+        return False
+    if not all(font.glyph(c).ink.size for c in NEEDED if not c.isalnum()):
         return False
     return all(font.glyph(c).ink.tobytes() not in (b"", font.glyph(c.upper()).ink.tobytes()) for c in "aeghr")
 
