@@ -170,11 +170,10 @@ def draw(document: dict[str, Any], out: Path) -> None:
         flip = name in ("character_error", "word_error")
         minutes = [point["seconds"] / 60 for point in document["points"]]
         values, low, high = ([1 - m[key] if flip else m[key] for m in curve] for key in ("value", "low", "high"))
-        axes.plot(minutes, values, color=colour, marker="o", markersize=3.5)
+        label = (f"{task}: " + (f"1 - {name}" if flip else name)).replace("_", " ")
+        axes.plot(minutes, values, color=colour, marker="o", markersize=3.5, label=label)
         axes.fill_between(minutes, low, high, color=colour, alpha=0.15, linewidth=0)
-        label = f"{task}: " + (f"1 - {name}" if flip else name)
-        axes.annotate(label.replace("_", " "), (minutes[-1], values[-1]), xytext=(5, 0), textcoords="offset points",
-                      va="center", fontsize=8, color=colour)  # fmt: skip
+    axes.legend(loc="upper left", frameon=False, fontsize=8)
     axes.set_ylim(0, 1.02)
     axes.set_xlim(0, None)
     axes.set_xlabel("minutes of training")

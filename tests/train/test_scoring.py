@@ -178,6 +178,20 @@ def test_several_points_of_several_kinds() -> None:
     assert score(sample, sample.answer.replace("cup", "pen").replace('pen"}]', 'cup"}]')).metrics["hit"].part == 0
 
 
+def test_attributes_of_boxes() -> None:
+    def answer(*colours: str) -> str:
+        boxes = ([100, 100, 300, 500], [500, 100, 700, 500])
+        items = [{"bbox_2d": b, "label": "cup", "color": c} for b, c in zip(boxes, colours, strict=False)]
+        return json.dumps(items)
+
+    truth = BoxesTruth((("cup", (20, 10, 60, 50)), ("cup", (100, 10, 140, 50))))
+    sample = made(truth, answer("red", "blue"), locate_prompt("cup", {"color": "the color"}))
+    assert score(sample, sample.answer).perfect
+    found = score(sample, answer("Red", "green"))
+    assert (found.metrics["f1"].value, found.metrics["attributes"].value) == (1, 0.5) and not found.perfect
+    assert score(sample, answer("red")).metrics["attributes"].value == 0.5
+
+
 def test_fields_of_a_list_share_a_name() -> None:
     truth = FieldsTruth({"items": [{"name": "tea", "price": 2}, {"name": "pie", "price": None}]})
     sample = made(truth, json.dumps(truth.fields))

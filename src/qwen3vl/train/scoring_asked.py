@@ -15,12 +15,14 @@ SECONDS = 0.5  # that an end of a moment may be off
 
 
 class Asked:
-    """What of a sample decides how an answer to it is read: its question, its picture or clip, its tools."""
+    """What of a sample decides how an answer to it is read: its question, its picture or clip, its tools; and what was
+    asked for beside the truth, which only the true answer tells."""
 
     def __init__(self, sample: SyntheticSample) -> None:
         self.question = sample.messages[-1].text
         self.media = sample.pictures
         self.on_computer = bool(sample.tools)
+        self.true_answer = sample.answer
 
     @property
     def picture(self) -> Image.Image:

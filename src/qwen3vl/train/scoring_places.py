@@ -32,13 +32,28 @@ def boxes(truth: truths.BoxesTruth, asked: Asked, answer: str) -> Metrics:
         return name(a[0]) == name(b[0]) and over(a, b)
 
     sizes = len(truth.items), len(said)
-    pairs = len(measure.most_pairs(truth.items, said, same))
+    paired = measure.most_pairs(truth.items, said, same)
+    pairs = len(paired)
     alone = len(measure.most_pairs(truth.items, said, over))
     found = {"f1": measure.f1(pairs, *sizes), "f1_boxes": measure.f1(alone, *sizes)}
     if level:
         wanted, read = (plain("\n".join(t for t, _ in items)) for items in (truth.items, said))
         found["character_error"] = measure.error_rate(wanted, read)
+    elif attributes := _attributes(asked, answer, paired):
+        found["attributes"] = attributes
     return {**found, "exact": right(sizes == (pairs, pairs))}
+
+
+def _attributes(asked: Asked, answer: str, pairs: Sequence[tuple[int, int]]) -> Metric | None:
+    """Of what was asked for of each thing ("color"): the share that is right, of things that were found or not."""
+    wanted, said = (locate(Replay(t).generator, asked.picture, "anything").boxes for t in (asked.true_answer, answer))
+    correct = sum(
+        label(str(said[j].attributes.get(name, ""))) == label(str(value))
+        for i, j in pairs
+        for name, value in wanted[i].attributes.items()
+    )
+    number = sum(len(box.attributes) for box in wanted)
+    return Metric(correct, number) if number else None
 
 
 def points(truth: truths.PointTruth, asked: Asked, answer: str) -> Metrics:
