@@ -61,7 +61,7 @@ class TileAttention(SdpaAttention):
         num_tokens, end = len(q_TNH), past + len(q_TNH)
         k_KSH, v_KSH = fetch(0, min(end, BLOCK))
         q_KRH = group_heads(q_TNH, len(k_KSH)).float() * q_TNH.shape[-1] ** -0.5
-        last_R = torch.arange(past, end, device=q_TNH.device).repeat_interleave(q_KRH.shape[1] // num_tokens)
+        last_R = torch.arange(past, end).repeat_interleave(q_KRH.shape[1] // num_tokens)
         tiles = list(_tiles(q_KRH, last_R, self._sizes))
         for start in range(0, end, BLOCK):
             if start:
@@ -74,11 +74,14 @@ class TileAttention(SdpaAttention):
 
 
 class _Tile:
-    """A running softmax of one tile of rows over blocks of keys (arXiv 2112.05682). All in float32."""
+    """A running softmax of one tile of rows over blocks of keys (arXiv 2112.05682). All in float32.
+
+    `last_R`, on the CPU, is the last token that each row sees.
+    """
 
     def __init__(self, q_KRH: Tensor, last_R: Tensor) -> None:
-        self.q_KRH, self.last_R1 = q_KRH, last_R[:, None]
-        self.furthest = int(last_R.max())
+        self.q_KRH, self.last_R1 = q_KRH, last_R[:, None].to(q_KRH.device)
+        self.nearest, self.furthest = int(last_R.min()), int(last_R.max())
         self.out_KRH = torch.zeros_like(q_KRH)
         self.total_KR1 = q_KRH.new_zeros(*q_KRH.shape[:2], 1)
         self.peak_KR1 = q_KRH.new_full((*q_KRH.shape[:2], 1), float("-inf"))
@@ -88,7 +91,7 @@ class _Tile:
         if start > self.furthest:
             return
         scores_KRB = torch.bmm(self.q_KRH, k_KBH.transpose(1, 2))
-        if start + BLOCK > int(self.last_R1[0]):
+        if start + BLOCK > self.nearest + 1:
             tokens_B = torch.arange(start, start + BLOCK, device=scores_KRB.device)
             scores_KRB.masked_fill_(tokens_B > self.last_R1, float("-inf"))
         peak_KR1 = torch.maximum(self.peak_KR1, scores_KRB.amax(-1, keepdim=True))
@@ -156,7 +159,7 @@ def _verified_sizes(device: torch.device, heads: int, size: int, threads: int) -
         q, k, v = (torch.randn(heads, n, size, generator=generator).to(device) for n in (sizes[-1], BLOCK, BLOCK))
 
         def attend(q_KRH: Tensor) -> Tensor:
-            tile = _Tile(q_KRH, torch.full((q_KRH.shape[1],), 2 * BLOCK, device=device))
+            tile = _Tile(q_KRH, torch.full((q_KRH.shape[1],), 2 * BLOCK))
             tile.see(k, v, 0)
             tile.see(v, k, BLOCK)
             return tile.result()
