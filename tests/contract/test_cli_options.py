@@ -83,6 +83,7 @@ SAMPLING = {
     "repetition_penalty": 1.25,
     "seed": 11,
     "thinking_budget": 5,
+    "loop_guard": "rewind",
 }
 LOOK = {
     "min_pixels": 5000,
@@ -127,7 +128,10 @@ def test_flags_and_repeated_options(run: Runner, fake: FakeModel) -> None:
 
 def test_model_options(run: Runner, fake: FakeModel) -> None:
     given = {"source": "modelscope", "revision": "v1", "device": "cpu", "dtype": "float32", "max_context": 99}
-    run("chat", "--model", "m", *[word for name, value in given.items() for word in (flag(name), value)], "hello")
+    given |= {"kv_memory": "3GiB", "kv_dtype": "int8"}
+    words = [word for name, value in given.items() for word in (flag(name), value)]
+    run("chat", "--model", "m", *words, "--deterministic", "hello")
+    given["deterministic"] = True
     assert {"model": "m", **given}.items() <= fake.loaded.items()
     assert fake.loaded["lazy"] is True
     assert {f.name for f in fields(ModelOptions)} == {"model", *given}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from qwen3vl.cli.failures import expected
-from qwen3vl.cli.output import Screen, receipt_lines, tell
+from qwen3vl.cli.output import Screen, cut_note, receipt_lines, tell
 from qwen3vl.cli.waiting import Waiting
 from qwen3vl.errors import ConfigError
 from qwen3vl.types import Choice, Completion, Delta, MediaReceipt, Timings, Usage
@@ -131,3 +131,10 @@ def test_mistakes_of_our_own_keep_their_traceback() -> None:
 
     assert all(map(expected, (ConfigError(), OSError(), MemoryError(), OutOfMemoryError())))
     assert not any(map(expected, (KeyError(), RuntimeError(), AssertionError())))
+
+
+def test_a_repetition_is_told() -> None:
+    choice = Choice("a a a", "stop", stop_reason="repetition")
+    completion = Completion((choice,), Usage(prompt_tokens=4, completion_tokens=1024))
+    assert cut_note(completion) == "note: the answer repeated itself and was ended after 1024 tokens (see --loop-guard)"
+    assert "answer 1024 tokens, ended by stop: repetition" in list(receipt_lines(completion))

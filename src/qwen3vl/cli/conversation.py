@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from qwen3vl.cli.media import MediaPart
 from qwen3vl.cli.output import Screen
@@ -28,6 +28,7 @@ from qwen3vl.types import (
 )
 
 if TYPE_CHECKING:
+    from qwen3vl.engine.streams import Stream
     from qwen3vl.vlm import VLM
 
 
@@ -133,19 +134,18 @@ class Conversation:
         conversation.stopped = stopped
         return conversation
 
-    def _stream(self, model: VLM, user: Message, settings: Settings, waiting: Waiting) -> Generator[Delta, None, None]:
+    def _stream(self, model: VLM, user: Message, settings: Settings, waiting: Waiting) -> Stream:
         params, messages = settings.params, [*self.messages, user]
 
-        def begin(params: SamplingParams) -> Iterator[Delta]:
+        def begin(params: SamplingParams) -> Stream:
             return model.stream(messages, params, media=settings.media, progress=waiting.stage)
 
         try:
-            deltas = begin(params)
+            return begin(params)
         except ContextTooLong:
             if settings.fixed_length:
                 raise
-            deltas = begin(replace(params, max_tokens=None))  # as many as there is room for: fewer than the default
-        return cast("Generator[Delta, None, None]", deltas)
+            return begin(replace(params, max_tokens=None))  # as many as there is room for: fewer than the default
 
     def _keep_part(self, user: Message, said: Sequence[Delta]) -> None:
         text = "".join(delta.text for delta in said)

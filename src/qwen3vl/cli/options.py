@@ -41,11 +41,22 @@ class ModelOptions:
     device: Annotated[str, Option(help="auto (CUDA where there is one), cpu, cuda, cuda:1, ...")] = "auto"
     dtype: Annotated[str, Option(help="auto (the checkpoint's), float32, bfloat16 or float16.")] = "auto"
     max_context: Annotated[int | None, Option(help="Bound on prompt and answer, in tokens.")] = None
+    kv_memory: Annotated[
+        str | None,
+        Option(metavar="SIZE", help="Memory for keys and values, as 4GiB or 512MiB [default: half of what is free]."),
+    ] = None
+    kv_dtype: Annotated[
+        str | None, Option(help="int8 holds about twice the tokens in that memory, a little less exactly.")
+    ] = None
+    deterministic: Annotated[
+        bool, Option("--deterministic", help="Same answer to the last bit, whatever else runs or is cached; slower.")
+    ] = False
 
     def __post_init__(self) -> None:
         check_choice("--source", self.source, ("huggingface", "modelscope"))
         check_choice("--dtype", self.dtype, ("auto", "float32", "bfloat16", "float16"))
         check_integer("--max-context", self.max_context, minimum=1)
+        check_choice("--kv-dtype", self.kv_dtype or "int8", ("int8",))
 
     def load(self, progress: LoadProgress | None = None) -> VLM:
         """The handle; its weights are read when the first request has been checked. Imports torch."""
@@ -60,6 +71,9 @@ class ModelOptions:
             device=self.device,
             dtype=self.dtype,
             max_context=self.max_context,
+            kv_memory=self.kv_memory,
+            kv_dtype=self.kv_dtype,  # type: ignore[arg-type]
+            deterministic=self.deterministic,
             lazy=True,
             progress=progress,
         )
@@ -87,6 +101,12 @@ class SamplingOptions:
     seed: Annotated[int | None, Option(help="Same seed, same request, same answer.")] = None
     stop: Annotated[list[str] | None, Option(help="Text that ends the answer; may be repeated.")] = None
     thinking_budget: Annotated[int | None, Option(help="Thinking editions: most tokens of reasoning.")] = None
+    loop_guard: Annotated[
+        str | None,
+        Option(
+            help="When an answer repeats itself without end: stop [default], rewind (go back, on without it) or off."
+        ),
+    ] = None
     n: Annotated[int | None, Option("-n", "--n", help="Number of answers; more than one needs --json.")] = None
     logprobs: Annotated[bool, Option("--logprobs", help="Log-probabilities of the tokens; needs --json.")] = False
     top_logprobs: Annotated[int | None, Option(help="Also of the likeliest at each place.")] = None

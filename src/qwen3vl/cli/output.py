@@ -72,9 +72,12 @@ def _write(stream: TextIO, text: str) -> None:
 
 def cut_note(completion: Completion) -> str | None:
     """What to say of an answer that was not finished."""
+    num_tokens = completion.usage.completion_tokens
+    if completion.first.stop_reason == "repetition":
+        return f"note: the answer repeated itself and was ended after {num_tokens} tokens (see --loop-guard)"
     if completion.finish_reason != "length":
         return None
-    return f"note: the answer was cut after {completion.usage.completion_tokens} tokens (see --max-tokens)"
+    return f"note: the answer was cut after {num_tokens} tokens (see --max-tokens)"
 
 
 def receipt_lines(completion: Completion) -> Iterator[str]:
@@ -87,7 +90,7 @@ def receipt_lines(completion: Completion) -> Iterator[str]:
     parts = f" ({', '.join(seen)})" if seen else ""
     reasoning = f" ({usage.reasoning_tokens} of reasoning)" if usage.reasoning_tokens else ""
     yield f"prompt {usage.prompt_tokens} tokens{parts}: read {new} new tokens, {usage.cached_tokens} from cache"
-    yield f"answer {usage.completion_tokens} tokens{reasoning}, ended by {completion.finish_reason}"
+    yield f"answer {usage.completion_tokens} tokens{reasoning}, ended by {completion.finish_reason}{_why(completion)}"
     yield (
         f"time: prepare {times.prepare:.2f} s, vision {times.vision:.2f} s, "
         f"prefill {times.prefill:.2f} s{_rate(new, times.prefill)}, "
@@ -110,6 +113,10 @@ def _media_lines(receipt: MediaReceipt) -> Iterator[str]:
         yield f"  {len(times)} frames at {_times(times)} s{twice}"
     for note in receipt.notes:
         yield f"  note: {note}"
+
+
+def _why(completion: Completion) -> str:
+    return ": repetition" if completion.first.stop_reason == "repetition" else ""
 
 
 def _times(times: Sequence[float]) -> str:

@@ -62,7 +62,9 @@ class Asker:
                 asked.append(request)
                 yield request
 
-        for completion in self._model.generate_many(noted()):
+        # The bar is a local model's; a server's answers come without one.
+        options: dict[str, Any] = {"progress": self.waiting.stage} if self._local else {}
+        for completion in self._model.generate_many(noted(), **options):
             request = asked.popleft()
             if isinstance(completion.error, ContextTooLong) and not self._fixed and request.params is not None:
                 longer = replace(request, params=replace(request.params, max_tokens=None))

@@ -14,7 +14,10 @@ from qwen3vl.errors import InvalidParams
 from qwen3vl.settings import PRESET_NAMES, MediaOptions, SamplingParams
 from qwen3vl.types import Generator
 
-_SAMPLING = ("preset", "max_tokens", "temperature", "top_p", "top_k", "presence_penalty", "repetition_penalty", "seed")
+_SAMPLING = (
+    *("preset", "max_tokens", "temperature", "top_p", "top_k", "presence_penalty", "repetition_penalty", "seed"),
+    "loop_guard",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,9 @@ class TaskOptions(ModelOptions):
     presence_penalty: Annotated[float | None, Option(help="-2 to 2; for tokens already in the answer.")] = None
     repetition_penalty: Annotated[float | None, Option(help="1 is off; over prompt and answer.")] = None
     seed: Annotated[int | None, Option(help="Same seed, same request, same answer.")] = None
+    loop_guard: Annotated[
+        str | None, Option(help="When an answer repeats itself without end: stop [default], rewind or off.")
+    ] = None
     as_json: Annotated[bool, Option("--json", help="Print one JSON document, with the raw answer in it.")] = False
 
     def __post_init__(self) -> None:

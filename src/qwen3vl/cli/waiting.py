@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _PATIENCE = 1.0  # seconds before anything is shown
-_LABELS = {"vision": "Looking", "prefill": "Reading"}
+_LABELS = {"vision": "Looking", "prefill": "Reading", "answers": "Answering"}
 
 
 class Waiting:
