@@ -13,7 +13,9 @@ from PIL import Image
 
 import qwen3vl
 from qwen3vl import reference
+from qwen3vl.engine.memory import kv_bytes_per_token
 from qwen3vl.engine.sampler import SampledToken
+from qwen3vl.engine.service import Service
 from qwen3vl.engine.settings import EngineSettings
 from qwen3vl.errors import InvalidParams, UnsupportedOption
 from qwen3vl.types import Completion, Delta, ImagePart, MediaOptions, Message, SamplingParams, TextPart, ToolCall
@@ -312,6 +314,28 @@ def test_a_thinking_budget_closes_the_reasoning(thinking: VLM, budget: int) -> N
     logits_TV = reference.all_logits(thinking.model, inputs, reply.token_ids)
     rest = logits_TV[inputs.num_tokens - 1 + budget + len(closing) : -1].argmax(-1).tolist()
     assert tuple(rest) == reply.token_ids[budget + len(closing) :]  # the forced tokens were read like others
+
+
+def test_a_thinking_budget_closes_each_of_several_answers(thinking: VLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when they take each other's blocks and are computed again."""
+    closing = tuple(thinking.processor.tokenizer.encode("\n</think>\n\n", allow_special=True))
+    per_token = kv_bytes_per_token(thinking.config.text, torch.float32)
+    tight = EngineSettings(block_size=4, kv_memory=14 * 4 * per_token)
+    service = Service(thinking.processor, thinking.config, lambda: thinking.model, settings=tight)
+    preempted = []
+    scheduler = service.ask(lambda engine: engine.scheduler)
+    preempt = scheduler.preempt
+    monkeypatch.setattr(scheduler, "preempt", lambda sequence: (preempted.append(sequence.order), preempt(sequence)))
+    params = greedy(26, thinking_budget=10, n=3, temperature=1.5, seed=4, ignore_eos=True)
+    with VLM(service) as cramped:
+        reply = cramped.generate("Write.", params)
+    assert preempted
+    roomy = thinking.generate("Write.", params)
+    assert [choice.token_ids for choice in reply.choices] == [choice.token_ids for choice in roomy.choices]
+    for choice in reply.choices:
+        assert choice.token_ids[10 : 10 + len(closing)] == closing and choice.reasoning and choice.text
+    assert len({choice.token_ids for choice in reply.choices}) == 3
+    assert reply.usage.reasoning_tokens == 3 * (10 + 1)  # the forced newline before the tag counts
 
 
 def test_a_thinking_budget_is_refused_where_nothing_thinks(model: VLM) -> None:

@@ -49,7 +49,7 @@ class Ticket:
 
     Attributes:
         sink: gets its Outputs, in other threads, until one that is finished.
-        prepared: done when its media are decoded, or failed with what is wrong with it.
+        prepared: done when its media are decoded or it was aborted, or failed with what is wrong with it.
         media_bytes: that it takes of the budget.
         stage: preparing -> parked (the model is not loaded yet) -> running -> ended.
     """
@@ -256,7 +256,10 @@ class Service:
             stage, ticket.stage = ticket.stage, "ended"
         if stage == "preparing":
             self.metrics.preparing(-1)
-            ticket.prepared.set_exception(error or output.error or GenerationError("the request was aborted"))
+            if (why := error or output.error) is not None:
+                ticket.prepared.set_exception(why)
+            else:
+                ticket.prepared.set_result(None)
         else:
             self._give_back(ticket)
         if stage == "running":
