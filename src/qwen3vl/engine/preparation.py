@@ -161,6 +161,10 @@ class Pool:
                 thread.start()
         self._tasks.put(task)
 
+    def do_later(self, task: Callable[[], None]) -> None:
+        """The same without a lock (SimpleQueue.put may interrupt itself), once some thread has been begun."""
+        self._tasks.put(task)
+
     def stop(self, patience: float = 5.0) -> None:
         """Begin nothing more, and wait a while for what has begun."""
         with self._lock:

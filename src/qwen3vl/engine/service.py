@@ -160,6 +160,11 @@ class Service:
         completion = Completion(choices, model=self.name, id=request.id)
         self._end(ticket, Output(ticket.id, (Delta(finish_reason="abort", completion=completion),)))
 
+    def abort_later(self, ticket: Ticket) -> None:
+        """For `__del__`, which may run in the middle of anything: takes no lock."""
+        if ticket.stage != "ended":
+            self._pool.do_later(partial(self.abort, ticket))
+
     def forget(self) -> None:
         """Free what the prefix and vision caches hold of requests that have ended."""
         if self._model is not None:

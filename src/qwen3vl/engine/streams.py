@@ -95,8 +95,9 @@ class Stream(Iterator[Delta]):
         self.close()
 
     def __del__(self) -> None:
-        with suppress(AttributeError):  # it was refused while it was made
-            self.close()
+        ticket = getattr(self, "_ticket", None)  # it may have been refused while it was made
+        if ticket is not None:
+            self._service.abort_later(ticket)
 
     def _take(self) -> None:
         if not self._service.loaded:
