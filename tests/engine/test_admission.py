@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -201,3 +202,12 @@ def test_memory_of_pictures_and_videos(processor: Processor, config: ModelConfig
     (option,) = options_in(str(caught.value))
     assert measured(small.merged_with(media_options(option))).media_bytes <= tight.media_bytes
     check(needs, replace(ROOMY, media_bytes=needs.media_bytes))
+
+
+def test_the_example_of_the_docs(processor: Processor, config: ModelConfig) -> None:
+    """32 frames of 512 x 512, an answer of 200 tokens, a context of 2048."""
+    measured = ask(processor, config, (video(32, 512),), 200)
+    with pytest.raises(ContextTooLong) as caught:
+        check(measured(None), replace(ROOMY, context_tokens=2048), measured)
+    page = " ".join((Path(__file__).parents[2] / "docs" / "engine.md").read_text(encoding="utf-8").split())
+    assert f"ContextTooLong: {caught.value}" in page
