@@ -14,9 +14,12 @@ from qwen3vl.tasks.parsing_tables import Cell, grid, html_table, latex_table
 from qwen3vl.train.synthetic import charts, forms, lines, reading
 from qwen3vl.train.synthetic import documents as document_tasks
 from qwen3vl.train.synthetic.charts import SCHEMA, number_text
-from qwen3vl.train.synthetic.forms import GOODS_SCHEMA
+from qwen3vl.train.synthetic.faces import pick_face
+from qwen3vl.train.synthetic.form_fields import FIELDS
+from qwen3vl.train.synthetic.forms import GOODS_SCHEMA, FormStyle
 from qwen3vl.train.synthetic.receipts import Good, Money, Sale, print_receipt, sale
 from qwen3vl.train.synthetic.registry import make_sample
+from qwen3vl.train.synthetic.roll import Roll
 from qwen3vl.train.synthetic.sample import (
     BoxesTruth,
     FieldsTruth,
@@ -126,6 +129,14 @@ def test_key_information(task: str) -> None:
         filled = [n for n, v in sample.truth.fields.items() if v not in ("", []) and n != "items"]
         assert sorted(mark.label for mark in sample.marks) == sorted(filled)
         assert all(inked(sample, mark.place) for mark in sample.marks), sample.key  # type: ignore[arg-type]
+
+
+def test_a_value_that_never_fits_becomes_a_number() -> None:
+    """An e-mail address in half of a narrow form: no search without end."""
+    roll = Roll(128, 20, pick_face(random.Random(0), "train", ("mono",)), 16, 1.4)
+    (mail,) = (f for f in FIELDS if f.key == "email")
+    values = [forms._value(random.Random(seed), "train", roll, FormStyle("two", columns=2), mail) for seed in range(30)]
+    assert all(value == "" or value.isdigit() for value in values) and any(values)
 
 
 # ------------------------------------------------------------------------------------------ tables
