@@ -224,8 +224,11 @@ class Service:
             self._run(ticket)
 
     def _run(self, ticket: Ticket) -> None:
-        work, needs = ticket.work, ticket.needs
-        assert work is not None and needs is not None
+        with self._lock:
+            work, needs = ticket.work, ticket.needs
+            if ticket.stage != "parked" or work is None:
+                return  # aborted, or handed over by somebody else
+        assert needs is not None
         try:
             check(needs, self._capacity)  # once more: now it is known what the cache holds
         except Qwen3VLError as error:
