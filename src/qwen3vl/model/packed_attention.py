@@ -92,7 +92,12 @@ def _attend(q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, layout: PackedLayout, c
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
         out.append(attended.transpose(1, 2).flatten(0, 1))
     rows = out[0] if len(out) == 1 else torch.cat(out)
-    return rows if layout.row_of_token_T is None else _Drop.apply(rows, layout.row_of_token_T)  # type: ignore[no-any-return]
+    return rows if layout.row_of_token_T is None else take_rows(rows, layout.row_of_token_T)
+
+
+def take_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """x[rows] along the first axis for rows that are all different, which makes the way back a copy, not a sum."""
+    return _TakeRows.apply(x, rows)  # type: ignore[no-any-return]
 
 
 def _buckets(lengths: Sequence[int], pad: bool) -> list[list[int]]:
@@ -129,16 +134,14 @@ class _Take(torch.autograd.Function):
         return grad_R.index_select(0, ctx.saved_tensors[0]), None, None
 
 
-class _Drop(torch.autograd.Function):
-    """x_T = x_R[row_of_token]: the padding goes."""
+class _TakeRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.num_rows = len(x)
+        return x.index_select(0, rows)
 
     @staticmethod
-    def forward(ctx: Any, x_R: Tensor, row_of_token_T: Tensor) -> Tensor:
-        ctx.save_for_backward(row_of_token_T)
-        ctx.num_rows = len(x_R)
-        return x_R.index_select(0, row_of_token_T)
-
-    @staticmethod
-    def backward(ctx: Any, grad_T: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        grad_R = grad_T.new_zeros(ctx.num_rows, *grad_T.shape[1:])
-        return grad_R.index_copy_(0, ctx.saved_tensors[0], grad_T), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        grad_x = grad.new_zeros(ctx.num_rows, *grad.shape[1:])
+        return grad_x.index_copy_(0, ctx.saved_tensors[0], grad), None

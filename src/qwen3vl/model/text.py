@@ -14,6 +14,7 @@ from qwen3vl.model.attention import Attention, ForwardContext, SdpaAttention
 from qwen3vl.model.fusion import Fused
 from qwen3vl.model.layers import RMSNorm, SwiGLU
 from qwen3vl.model.moe import SparseMlp
+from qwen3vl.model.packed_attention import take_rows
 from qwen3vl.model.rope import mrope_axes, rotate, text_frequencies, text_rotary
 
 
@@ -33,17 +34,24 @@ class TextModel(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self._rotary_tables: dict[torch.device, tuple[Tensor, Tensor, float]] = {}
 
-    def forward(self, inputs: Fused, positions_3T: Tensor, context: ForwardContext) -> Tensor:
+    def forward(
+        self, inputs: Fused, positions_3T: Tensor, context: ForwardContext, rows_R: Tensor | None = None
+    ) -> Tensor:
+        """`rows_R`: the tokens whose hidden states are wanted, each once; in the last layer no other is worked out."""
         x_TD = inputs.embeddings_TD
         rotary = self.rotary(positions_3T.to(x_TD.device), x_TD.dtype)
         for i, layer in enumerate(self.layers):
             device = next(layer.parameters()).device
             if x_TD.device != device:  # the layers are spread over several devices
                 x_TD, rotary = x_TD.to(device), self.rotary(positions_3T.to(device), x_TD.dtype)
-            x_TD = layer(x_TD, rotary, context)
+            if i + 1 == len(self.layers) > len(inputs.deepstack):
+                x_TD, rows_R = layer(x_TD, rotary, context, rows_R), None
+            else:
+                x_TD = layer(x_TD, rotary, context)
             if i < len(inputs.deepstack):
                 x_TD = inputs.add_deepstack(x_TD, i)
-        return self.norm(x_TD.to(self.norm.weight.device))
+        x_TD = x_TD.to(self.norm.weight.device)
+        return self.norm(x_TD if rows_R is None else take_rows(x_TD, rows_R))
 
     def rotary(self, positions_3T: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """-> cos_TH, sin_TH."""
@@ -70,8 +78,11 @@ class DecoderLayer(nn.Module):
         else:
             self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
 
-    def forward(self, x_TD: Tensor, rotary: tuple[Tensor, Tensor], context: ForwardContext) -> Tensor:
-        x_TD = x_TD + self.self_attn(self.input_layernorm(x_TD), rotary, context)
+    def forward(
+        self, x_TD: Tensor, rotary: tuple[Tensor, Tensor], context: ForwardContext, rows_R: Tensor | None = None
+    ) -> Tensor:
+        attended = self.self_attn(self.input_layernorm(x_TD), rotary, context, rows_R)
+        x_TD = (x_TD if rows_R is None else take_rows(x_TD, rows_R)) + attended
         return x_TD + self.mlp(self.post_attention_layernorm(x_TD))
 
 
@@ -91,7 +102,9 @@ class TextAttention(nn.Module):
         self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         self.attention: Attention = SdpaAttention()
 
-    def forward(self, x_TD: Tensor, rotary: tuple[Tensor, Tensor], context: ForwardContext) -> Tensor:
+    def forward(
+        self, x_TD: Tensor, rotary: tuple[Tensor, Tensor], context: ForwardContext, rows_R: Tensor | None = None
+    ) -> Tensor:
         q_TNH = rotate(self.q_norm(self._heads(self.q_proj(x_TD))), *rotary)
         k_TKH = rotate(self.k_norm(self._heads(self.k_proj(x_TD))), *rotary)
         v_TKH = self._heads(self.v_proj(x_TD))
@@ -99,7 +112,7 @@ class TextAttention(nn.Module):
             out_TNH = self.attention.packed(q_TNH, k_TKH, v_TKH, context.layout)
         else:
             out_TNH = self.attention.cached(q_TNH, k_TKH, v_TKH, context, self.index)
-        return self.o_proj(out_TNH.flatten(1))
+        return self.o_proj((out_TNH if rows_R is None else take_rows(out_TNH, rows_R)).flatten(1))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_dim))

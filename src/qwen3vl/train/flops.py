@@ -43,6 +43,10 @@ class FlopCounter:
         reaches_text = tower_trains or mergers_train or _trains(model.language_model)
         text = sum(_values(layer) for layer in model.language_model.layers) - _idle_experts(config)
         head = model.lm_head.out_features * model.lm_head.in_features  # type: ignore[operator]
+        if config.text.moe is None:  # the end of the last layer runs for learnt tokens only
+            last = model.language_model.layers[-1]
+            late = _values(last.mlp) + _values(last.self_attn.o_proj)  # type: ignore[arg-type, union-attr]
+            text, head = text - late, head + late
         text_width = config.text.num_attention_heads * config.text.head_dim * config.text.num_hidden_layers
         vision_width = config.vision.hidden_size * config.vision.depth
         return cls(

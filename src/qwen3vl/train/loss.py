@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from qwen3vl.model.attention import ForwardContext
+from qwen3vl.model.packed_attention import take_rows
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.train.moe_loss import load_balancing_loss, router_logits
 from qwen3vl.train.packing import TrainBatch
@@ -49,24 +50,27 @@ Objective = Callable[[Qwen3VL, TrainBatch], Loss]
 
 
 def batch_loss(model: Qwen3VL, batch: TrainBatch, moe_balance: float = 0.0) -> Loss:
-    """One forward pass. The head runs only where a token is learnt."""
+    """One forward pass. Head and end of the last layer run only where a token is learnt.
+
+    With the experts' balance the last layer runs everywhere: all its tokens count there.
+    """
     moe = model.config.text.moe
     balance = None
     if moe is not None and moe_balance:
         with router_logits(model) as routed:
-            hidden_TD = hidden_states(model, batch)
+            hidden_RD = take_rows(hidden_states(model, batch), batch.rows_R)
         balance = moe_balance * load_balancing_loss(routed, moe.num_experts_per_tok)
     else:
-        hidden_TD = hidden_states(model, batch)
-    total = cross_entropy_sum(model.lm_head, hidden_TD[batch.rows_R], batch.targets_R)
+        hidden_RD = hidden_states(model, batch, batch.rows_R)
+    total = cross_entropy_sum(model.lm_head, hidden_RD, batch.targets_R)
     return Loss(total, batch.num_labels, balance)
 
 
-def hidden_states(model: Qwen3VL, batch: TrainBatch) -> Tensor:
-    """-> hidden_TD behind the last norm."""
+def hidden_states(model: Qwen3VL, batch: TrainBatch, rows_R: Tensor | None = None) -> Tensor:
+    """-> hidden_TD behind the last norm, or hidden_RD of some tokens: the rest of the last layer is then left out."""
     features = None if batch.patches_PC is None else model.visual(batch.patches_PC, batch.frames)
     embedded = model.embed(batch.input_ids_T, features)
-    hidden: Tensor = model.language_model(embedded, batch.positions_3T, ForwardContext.pack(batch.lengths))
+    hidden: Tensor = model.language_model(embedded, batch.positions_3T, ForwardContext.pack(batch.lengths), rows_R)
     return hidden
 
 
