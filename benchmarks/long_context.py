@@ -21,9 +21,10 @@ import numpy as np
 import torch
 
 from qwen3vl.config import ModelConfig
+from qwen3vl.engine.context import check_context
 from qwen3vl.engine.runner import Runner
 from qwen3vl.engine.scheduler import Batch, Chunk
-from qwen3vl.engine.sequence import Prompt, Sequence, check_context
+from qwen3vl.engine.sequence import Prompt, Sequence
 from qwen3vl.inputs import ModelInputs
 from qwen3vl.model.cache import BlockTable
 from qwen3vl.model.editions import edition

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from qwen3vl.config import ModelConfig
 from qwen3vl.engine.runner import Runner
-from qwen3vl.engine.sampler import draw_like_transformers
 from qwen3vl.engine.sequence import Prompt
 from qwen3vl.engine.sequence import Sequence as Answer
 from qwen3vl.errors import ConfigError, InvalidParams, InvalidRequest, UnsupportedOption
 from qwen3vl.hf_media import refuse_options
 from qwen3vl.hf_processor import AutoProcessor, ModelBatch, read_generation_config
+from qwen3vl.hf_sampling import draw_like_transformers
 from qwen3vl.inputs import ModelInputs, Patches, Visual, VisualSpan
 from qwen3vl.model.attention import ForwardContext
 from qwen3vl.model.cache import BlockTable

@@ -11,8 +11,9 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from qwen3vl.engine.sampler import SequenceSampler, choice_generator, draw_like_transformers, index_at
+from qwen3vl.engine.sampler import SequenceSampler, choice_generator, index_at
 from qwen3vl.errors import GenerationError, InvalidParams
+from qwen3vl.hf_sampling import draw_like_transformers
 from qwen3vl.types import SamplingParams
 from tests import oracle
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3vl.config import ModelConfig, RopeConfig
-from qwen3vl.engine.sequence import Prompt, Sequence, check_context, room_for_answer
+from qwen3vl.engine.context import check_context, room_for_answer
+from qwen3vl.engine.sequence import Prompt, Sequence
 from qwen3vl.errors import ContextTooLong
 from qwen3vl.model.cache import BlockTable
 from qwen3vl.model.vision import VisualFeatures

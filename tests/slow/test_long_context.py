@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qwen3vl.config import ModelConfig
+from qwen3vl.engine.context import check_context
 from qwen3vl.engine.scheduler import Batch, Chunk
-from qwen3vl.engine.sequence import Prompt, check_context
+from qwen3vl.engine.sequence import Prompt
 from qwen3vl.errors import ContextTooLong
 from qwen3vl.inputs import ModelInputs
 from qwen3vl.model.attention import ForwardContext, SdpaAttention, write

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from qwen3vl.engine.block_manager import BlockManager
 from qwen3vl.engine.job import Job, Tokenizer
+from qwen3vl.engine.metrics import Recorder
 from qwen3vl.engine.pace import Pace
 from qwen3vl.engine.runner import Runner
 from qwen3vl.engine.sampler import BatchSampler, SampledToken
@@ -27,30 +27,6 @@ from qwen3vl.engine.work import Output, Progress, Work
 from qwen3vl.errors import ContextTooLong, GenerationError, Qwen3VLError
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.types import Delta
-
-
-class Recorder(Protocol):
-    """What the engine reports of itself (engine/metrics.py)."""
-
-    def step(self, seconds: float, num_prefill: int, num_decode: int) -> None:
-        """One step: tokens of prompts read and tokens decoded in it."""
-        ...
-
-    def first_token(self, seconds: float) -> None:
-        """From `add` to the first token of a request."""
-        ...
-
-    def token(self, seconds: float) -> None:
-        """From one token of an answer to its next."""
-        ...
-
-    def gauges(self, waiting: int, running: int, kv_used: int, kv_total: int) -> None:
-        """Sequences in either queue; blocks of the cache that are in use, and all of them."""
-        ...
-
-    def cache(self, prefix_hits: int, prefix_asked: int, vision_hits: int, vision_asked: int) -> None:
-        """A prompt has been read: its tokens, those that the prefix cache had, and the same of visuals."""
-        ...
 
 
 class Engine:

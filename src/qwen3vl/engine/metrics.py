@@ -7,12 +7,36 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 RECENT_STEPS = 256  # passes of the model that rates are taken over
 RECENT_TIMES = 2048  # latencies that percentiles are taken over
 
 Outcome = Literal["finished", "aborted", "failed"]
+
+
+class Recorder(Protocol):
+    """What the engine reports of itself."""
+
+    def step(self, seconds: float, num_prefill: int, num_decode: int) -> None:
+        """One step: tokens of prompts read and tokens decoded in it."""
+        ...
+
+    def first_token(self, seconds: float) -> None:
+        """From `add` to the first token of a request."""
+        ...
+
+    def token(self, seconds: float) -> None:
+        """From one token of an answer to its next."""
+        ...
+
+    def gauges(self, waiting: int, running: int, kv_used: int, kv_total: int) -> None:
+        """Sequences in either queue; blocks of the cache that are in use, and all of them."""
+        ...
+
+    def cache(self, prefix_hits: int, prefix_asked: int, vision_hits: int, vision_asked: int) -> None:
+        """A prompt has been read: its tokens, those that the prefix cache had, and the same of visuals."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from time import perf_counter
 
 from qwen3vl.config import ModelConfig
 from qwen3vl.engine.admission import check
+from qwen3vl.engine.context import check_context, room_for_answer
 from qwen3vl.engine.needs import Capacity, Needs, measure
-from qwen3vl.engine.sequence import Prompt, check_context, room_for_answer
+from qwen3vl.engine.sequence import Prompt
 from qwen3vl.engine.work import Work
 from qwen3vl.errors import UnsupportedOption
 from qwen3vl.processor.fetch import MediaPolicy
