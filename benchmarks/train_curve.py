@@ -22,6 +22,7 @@ import matplotlib
 import torch
 
 import qwen3vl
+from qwen3vl.model.devices import best_device
 from qwen3vl.train.evaluation import TaskResult, evaluate
 from qwen3vl.train.run import TrainRun, train
 from qwen3vl.train.settings import TrainSettings
@@ -60,7 +61,7 @@ def main() -> None:
         "side": "heldout",
         "count": given.count,
         "threads": torch.get_num_threads(),
-        "device": str(next(iter(qwen3vl.load(run.out / "model").model.parameters())).device),
+        "device": str(best_device()),
         "points": points,
         "seconds_in_all": round(time.perf_counter() - started, 1),
     }
@@ -151,6 +152,7 @@ def measured(given: argparse.Namespace, state: Path) -> dict[str, Any]:
     progress = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     model = qwen3vl.load(state)
     results = list(evaluate(model, given.tasks.split(","), count=given.count, seed=given.seed))
+    model.close()
     point = {key: progress.get(key, 0) for key in ("step", "conversations", "tokens", "seconds")}
     print(f"{point['seconds']:7.0f} s  " + "  ".join(f"{r.task} {shown(r)}" for r in results), flush=True)
     return {**point, "tasks": {r.task: r.as_json() for r in results}}

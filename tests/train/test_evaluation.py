@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -132,10 +132,17 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     return Runner(capsys, monkeypatch)
 
 
+class Local(FakeGenerator):
+    """As a loaded model: it also tells how far it is."""
+
+    def generate_many(self, requests: Iterable[Request], *, progress: object = None) -> Iterator[Completion]:
+        return super().generate_many(requests)
+
+
 @pytest.fixture
 def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Request], Answer]], None]:
     def use(script: Callable[[Request], Answer]) -> None:
-        monkeypatch.setattr("qwen3vl.cli.options.ModelOptions.load", lambda *_: FakeGenerator(script))
+        monkeypatch.setattr("qwen3vl.cli.options.ModelOptions.load", lambda *_: Local(script))
 
     return use
 

@@ -67,7 +67,8 @@ class TaskResult:
         values: the first is what the task is about.
         failures: kind -> how many answers: "empty", "unreadable", "cut" (see `bounded`; it may yet be scored), or the
             name of the error with which a request failed.
-        seconds: spent waiting for answers; making and scoring samples is not in it.
+        seconds: spent waiting for answers; the time in which samples were made or scored is not in it, even if
+            the model was at work meanwhile.
         mistakes: the first few.
     """
 
