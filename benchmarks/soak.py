@@ -35,7 +35,7 @@ from PIL import Image
 
 import qwen3vl
 from qwen3vl.engine.engine import Engine
-from qwen3vl.errors import ContextTooLong, GenerationError, InvalidRequest, MediaError, Qwen3VLError
+from qwen3vl.errors import ContextTooLong, GenerationError, InvalidMessage, InvalidRequest, MediaError, Qwen3VLError
 from qwen3vl.model.editions import edition
 from qwen3vl.model.random_checkpoint import write_random_checkpoint
 from qwen3vl.types import (
@@ -129,7 +129,9 @@ def draw(dice: random.Random) -> Asked:
     match dice.randrange(30):
         case 0:
             bad = Message("user", (ImagePart(bad_picture(dice)), TextPart("What?")))
-            return Asked(Request([bad], params(dice), media), (MediaError,))
+            return Asked(
+                Request([bad], params(dice), media), (MediaError, InvalidMessage)
+            )  # empty bytes are no picture
         case 1:
             return Asked(Request(honest, SamplingParams(max_tokens=10**7), media), (ContextTooLong,))
         case 2:
