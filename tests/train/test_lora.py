@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from qwen3vl.cli.main import main
 from qwen3vl.errors import CheckpointNotFound, InvalidParams, UnsupportedOption, WeightsError
 from qwen3vl.model.attention import ForwardContext
 from qwen3vl.model.checkpoint import load_model
@@ -132,6 +133,8 @@ def test_export(saved: tuple[Path, Tensor], tmp_path: Path) -> None:
     assert models.difference(their_logits(models.load_theirs(tmp_path / "merged")), saved[1]) < models.TOLERANCE
     names = {path.name for path in (tmp_path / "merged").iterdir()}
     assert names == {path.name for path in models.small_folder("4b").iterdir()}
+    assert main(["train", "merge", str(saved[0]), str(tmp_path / "same")]) == 0  # the adapter says what it belongs to
+    assert torch.equal(logits(load_model(tmp_path / "same")), logits(load_model(tmp_path / "merged")))
     with pytest.raises(InvalidParams, match="not empty"):
         export_merged(models.small_folder("4b"), saved[0], tmp_path / "merged")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typer import Argument, Exit, Option
 from qwen3vl.cli.failures import INTERRUPTED
 from qwen3vl.cli.options import LookOptions, command
 from qwen3vl.cli.train_check import check
+from qwen3vl.cli.train_merge import merge
 from qwen3vl.cli.train_new import new
 from qwen3vl.cli.train_preview import preview
 from qwen3vl.cli.train_shards import shards
@@ -187,7 +189,15 @@ def resume(
     )
 
 
-_COMMANDS = {"run": run, "resume": resume, "check": check, "preview": preview, "shards": shards, "new": new}
+_COMMANDS = {
+    "run": run,
+    "resume": resume,
+    "merge": merge,
+    "check": check,
+    "preview": preview,
+    "shards": shards,
+    "new": new,
+}
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 
@@ -217,15 +227,16 @@ def _train(asked: TrainRun, *, go_on: bool, tensorboard: bool, as_json: bool) ->
     from qwen3vl.train.logs import TensorBoardLog, TerminalLog
     from qwen3vl.train.run import train
 
-    logs: list[Log] = [TerminalLog()]
-    if tensorboard:
+    speaks = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
+    logs: list[Log] = [TerminalLog()] if speaks else []
+    if tensorboard and speaks:
         logs.append(TensorBoardLog(asked.out / "tensorboard", asked.settings.log_every))
     progress, finished = train(asked, go_on=go_on, logs=logs)
-    if as_json:
+    if speaks and as_json:
         print(json.dumps({"schema_version": SCHEMA_VERSION, **_document(asked, progress, finished)}, indent=2))
-    elif finished:
+    elif speaks and finished:
         print(f"{asked.out / 'model'}: done in {progress.step} steps, {progress.seconds:,.0f} s")
-    else:
+    elif speaks:
         print(f"{asked.out}: saved behind step {progress.step}; go on with: qwen3vl train resume {asked.out}")
     if not finished:
         raise Exit(INTERRUPTED)

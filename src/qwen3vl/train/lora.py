@@ -191,6 +191,17 @@ def export_merged(base: str | Path, adapter: str | Path, folder: str | Path) -> 
             shutil.copy(path, folder / path.name)
 
 
+def base_of(folder: str | Path) -> str:
+    """The checkpoint that a saved adapter belongs to. Raises CheckpointNotFound, InvalidParams if it is not told."""
+    path = Path(folder) / CONFIG_FILE
+    if not path.is_file():
+        raise CheckpointNotFound(f"{folder}: holds no {CONFIG_FILE}")
+    base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise InvalidParams(f"{path}: does not say what was adapted; name it")
+    return str(base)
+
+
 def _peft() -> ModuleType:
     try:
         import peft
