@@ -25,7 +25,7 @@ LAYERS = [  # each may import itself, its neighbours where named below, and what
     {"engine", "reference", "train", "remote", "turns"},
     {"vlm", "hf"},
     {"agent", "server", "eval", "scale"},
-    {"cli"},
+    {"cli", "__main__"},
 ]
 NEIGHBOURS = {
     ("model", "kernels"),
@@ -41,6 +41,7 @@ NEIGHBOURS = {
     ("server", "agent"),
     ("scale", "server"),
     ("eval", "scale"),
+    ("__main__", "cli"),
 }
 TASKS_MAY = {"types", "errors", "settings", "tasks"}
 BASE_MAY = {

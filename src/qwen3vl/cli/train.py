@@ -149,7 +149,7 @@ def run(
     Data are in the official fine-tuning format or chat messages (see docs/training.md); check them first with
     `qwen3vl train check`. The result is OUT/model, which also transformers loads. Ctrl-C saves; `qwen3vl train
     resume OUT` goes on as if nothing had happened. Several GPUs:
-    torchrun --nproc-per-node N -m qwen3vl.cli.main train run ...
+    torchrun --nproc-per-node N -m qwen3vl train run ...
     Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 stopped by Ctrl-C.
     """
     from qwen3vl.train.run import TrainRun
