@@ -18,6 +18,7 @@ from qwen3vl.errors import DataError
 from qwen3vl.model.checkpoint import load_model
 from qwen3vl.train.distributed import WINDOW, Ranks, fill_together
 from qwen3vl.train.examples import Encoder
+from qwen3vl.train.lora import load_adapter
 from qwen3vl.train.packing import Filled
 from qwen3vl.train.run import TrainRun, train
 from qwen3vl.train.settings import TrainSettings
@@ -141,12 +142,16 @@ def test_two_processes_are_one(data: Path, tmp_path: Path) -> None:
     together = description(data, tmp_path / "together", tokens_per_batch=2 * length)
     states = tmp_path / "together" / "checkpoints"
     again = {**together, "go_on": True, "forget": [str(states / "step-000006")]}
+    adapter = description(
+        data, tmp_path / "adapter", tokens_per_batch=length, steps=2, lora={"rank": 2}, precision="bfloat16"
+    )
     run_here(alone)
-    torchrun(tmp_path, together, again)
+    torchrun(tmp_path, together, again, adapter)
     expected, seen = losses(tmp_path / "alone"), losses(tmp_path / "together")
     assert len(expected) == 6 and expected[-1] < expected[0]
     torch.testing.assert_close(seen[:6], expected, atol=1e-5, rtol=1e-5)
     assert seen[6:] == seen[3:6]  # from the state behind step 3 once more: to the last bit
+    load_adapter(load_model(tiny.folder()), tmp_path / "adapter" / "model")
     mine, theirs = (load_model(tmp_path / name / "model").state_dict() for name in ("together", "alone"))
     for name, tensor in theirs.items():
         assert models.difference(mine[name], tensor) < 1e-3, name

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -42,6 +45,18 @@ def test_rms_norm_in_16_bits() -> None:
     norm(x).sum().backward()
     assert x.grad is not None and norm.weight.grad is not None
     assert x.grad.dtype == norm.weight.grad.dtype == torch.bfloat16
+
+
+def test_making_a_model_imports_no_compiler() -> None:
+    code = (
+        "import sys, torch\n"
+        "from qwen3vl.model.editions import edition\n"
+        "from qwen3vl.model.qwen3vl import Qwen3VL\n"
+        "with torch.device('meta'):\n    Qwen3VL(edition('30b-a3b', shrink=True))\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @pytest.mark.parametrize("layers", [4, 3])

@@ -12,6 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qwen3vl.kernels.cpu import rows
+
+
+class Linear(nn.Linear):
+    """nn.Linear; on CPUs by the kernels of kernels/cpu/rows.py where they are faster."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rows.linear(x, self.weight, self.bias)
+
 
 class RMSNorm(nn.Module):
     """x / rms(x) * weight over the last axis; the mean is taken in float32, the product in x's dtype."""
@@ -58,14 +67,20 @@ class _RMSNormFunction(torch.autograd.Function):
         return torch.addcmul(grad * wide_weight, normed, mean).mul_(scale).to(grad.dtype), grad_weight, None
 
 
+def empty_embedding(num_embeddings: int, size: int) -> nn.Embedding:
+    """A table without values. nn.Embedding draws some, which on the meta device imports torch's compiler: two seconds
+    of every start."""
+    return nn.Embedding.from_pretrained(torch.empty(num_embeddings, size), freeze=False)
+
+
 class SwiGLU(nn.Module):
     """down(silu(gate(x)) * up(x)), without biases."""
 
     def __init__(self, hidden_size: int, intermediate_size: int) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
-        self.up_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
-        self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
+        self.gate_proj = Linear(hidden_size, intermediate_size, bias=False)
+        self.up_proj = Linear(hidden_size, intermediate_size, bias=False)
+        self.down_proj = Linear(intermediate_size, hidden_size, bias=False)
         self.silu: Callable[[Tensor], Tensor] = F.silu
 
     def forward(self, x_TD: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from qwen3vl.config import TextConfig
 from qwen3vl.model.attention import Attention, ForwardContext, SdpaAttention
 from qwen3vl.model.fusion import Fused
-from qwen3vl.model.layers import RMSNorm, SwiGLU
+from qwen3vl.model.layers import Linear, RMSNorm, SwiGLU, empty_embedding
 from qwen3vl.model.moe import SparseMlp
 from qwen3vl.model.packed_attention import take_rows
 from qwen3vl.model.rope import mrope_axes, rotate, text_frequencies, text_rotary
@@ -29,7 +29,7 @@ class TextModel(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = empty_embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self._rotary_tables: dict[torch.device, tuple[Tensor, Tensor, float]] = {}
@@ -94,10 +94,10 @@ class TextAttention(nn.Module):
         self.index = index
         self.head_dim = config.head_dim
         wide, narrow = (n * config.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
-        self.q_proj = nn.Linear(config.hidden_size, wide, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, narrow, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, narrow, bias=False)
-        self.o_proj = nn.Linear(wide, config.hidden_size, bias=False)
+        self.q_proj = Linear(config.hidden_size, wide, bias=False)
+        self.k_proj = Linear(config.hidden_size, narrow, bias=False)
+        self.v_proj = Linear(config.hidden_size, narrow, bias=False)
+        self.o_proj = Linear(wide, config.hidden_size, bias=False)
         self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         self.attention: Attention = SdpaAttention()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from qwen3vl.config import VisionConfig
 from qwen3vl.model.attention import Attention, SdpaAttention
+from qwen3vl.model.layers import Linear, empty_embedding
 from qwen3vl.model.packed_attention import PackedLayout
 from qwen3vl.model.rope import rotate, vision_rotary
 
@@ -78,7 +79,7 @@ class VisionTower(nn.Module):
         super().__init__()
         self.config = config
         self.patch_embed = PatchEmbed(config)
-        self.pos_embed = nn.Embedding(config.num_position_embeddings, config.hidden_size)
+        self.pos_embed = empty_embedding(config.num_position_embeddings, config.hidden_size)
         self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.depth))
         self.merger = Merger(config, norm_after_merging=False)
         self.deepstack_merger_list = nn.ModuleList(
@@ -175,7 +176,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.proj = nn.Linear(config.patch_values, config.hidden_size)
+        self.proj = Linear(config.patch_values, config.hidden_size)
 
     def forward(self, patches_PC: Tensor) -> Tensor:
         return self.proj(patches_PC.to(self.proj.weight.dtype))
@@ -202,8 +203,8 @@ class VisionAttention(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
+        self.proj = Linear(config.hidden_size, config.hidden_size)
         self.attention: Attention = SdpaAttention()
 
     def forward(self, x_PV: Tensor, rotary: tuple[Tensor, Tensor], layout: PackedLayout) -> Tensor:
@@ -217,8 +218,8 @@ class VisionMlp(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.linear_fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.linear_fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.linear_fc1 = Linear(config.hidden_size, config.intermediate_size)
+        self.linear_fc2 = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x_PV: Tensor) -> Tensor:
         return self.linear_fc2(F.gelu(self.linear_fc1(x_PV), approximate="tanh"))
@@ -235,8 +236,8 @@ class Merger(nn.Module):
         self.merged_size = config.hidden_size * config.spatial_merge_size**2
         self.norm_after_merging = norm_after_merging
         self.norm = nn.LayerNorm(self.merged_size if norm_after_merging else config.hidden_size, eps=_NORM_EPS)
-        self.linear_fc1 = nn.Linear(self.merged_size, self.merged_size)
-        self.linear_fc2 = nn.Linear(self.merged_size, config.out_hidden_size)
+        self.linear_fc1 = Linear(self.merged_size, self.merged_size)
+        self.linear_fc2 = Linear(self.merged_size, config.out_hidden_size)
 
     def forward(self, x_PV: Tensor) -> Tensor:
         if self.norm_after_merging:
