@@ -83,7 +83,10 @@ class _Tiles:
         """Find the tiles for a module that takes rows of shape (*inner, D)."""
         if isinstance(module, nn.Linear) and module.bias is None:
             return self.check(module.weight, what)
-        return self._find((type(module), inner, *_key(module.weight)), module.forward, module.weight, what, inner)
+        function = module.forward
+        if isinstance(module, nn.Linear):
+            function = lambda x: F.linear(x, module.weight, module.bias)  # noqa: E731
+        return self._find((type(module), inner, *_key(module.weight)), function, module.weight, what, inner)
 
     def _find(
         self, key: tuple[object, ...], function: RowFunction, weight: Tensor, what: str, inner: tuple[int, ...] = ()
@@ -102,7 +105,9 @@ def _key(weight: Tensor) -> tuple[object, ...]:
 
 
 def _run_in_tiles(module: nn.Linear | RMSNorm | Router, tiles: RowTiles) -> None:
-    inner = module.forward
+    inner: RowFunction = module.forward
+    if isinstance(module, nn.Linear):  # without the kernels for few rows, which sum in another order than torch
+        inner = lambda x: F.linear(x, module.weight, module.bias)  # noqa: E731
     module.forward = lambda x: tiles.apply(inner, x)  # type: ignore[method-assign, assignment, return-value]
 
 

@@ -17,6 +17,7 @@ from qwen3vl.model.attention import ForwardContext, make_attention
 from qwen3vl.model.cache import PagedKVCache
 from qwen3vl.model.fusion import Fused, fuse, placeholders
 from qwen3vl.model.int8_cache import Int8KVCache
+from qwen3vl.model.layers import Linear
 from qwen3vl.model.text import TextAttention, TextModel
 from qwen3vl.model.vision import Grid, VisionAttention, VisionTower, VisualFeatures, run_to_end
 
@@ -44,7 +45,7 @@ class Qwen3VL(nn.Module):
         self.config = config
         self.visual = VisionTower(config.vision)
         self.language_model = TextModel(config.text)
-        self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
+        self.lm_head = Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.language_model.embed_tokens.weight
 

@@ -15,9 +15,11 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+import torch
+
 from qwen3vl.errors import InvalidParams
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 _NAME = "libqwen3vl_cpu.dylib" if sys.platform == "darwin" else "libqwen3vl_cpu.so"
 _SIGNATURES = {
     "qwen3vl_abi_version": (c_int, []),
@@ -32,6 +34,7 @@ _SIGNATURES = {
         None,
         [c_int, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_int, c_void_p],
     ),
+    "qwen3vl_rows": (c_int, [c_void_p, c_int, c_void_p, c_int64, c_int64, c_int64, c_void_p]),
 }
 
 
@@ -56,7 +59,7 @@ def library() -> ctypes.CDLL | None:
     assert opened.qwen3vl_abi_version() == ABI_VERSION, (opened.qwen3vl_abi_version(), ABI_VERSION)
     if wish and opened.qwen3vl_use_isa(wish.encode()):
         raise InvalidParams(f"QWEN3VL_CPU_KERNELS={wish}: unknown, or this CPU lacks it; off, plain, avx2 or avx512")
-    opened.qwen3vl_set_threads(default_threads())
+    opened.qwen3vl_set_threads(min(default_threads(), torch.get_num_threads()))
     return opened
 
 

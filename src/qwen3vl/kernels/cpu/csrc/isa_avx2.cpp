@@ -118,7 +118,58 @@ void quantize(const float* x, int64_t k, int offset, int8_t* q, float* scale, in
   }
 }
 
-const Kernels table = {"avx2", tile<4>, tile<8>, quantize, pack_group};
+template <bool Bf16>
+inline __m256 load8(const void* weights, int64_t at) {
+  if (!Bf16) return _mm256_loadu_ps(static_cast<const float*>(weights) + at);
+  const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(static_cast<const uint16_t*>(weights) + at));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+}
+
+inline float add_lanes8(__m256 v) {
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+}
+
+// R rows times T tokens. The order of a sum depends on K alone, so a token's result is the same in any company.
+template <bool Bf16, int R, int T>
+inline void dot_block(const void* weights, int64_t row, const float* x, int64_t n, int64_t k, float* out) {
+  __m256 sum[R][T];
+  for (int r = 0; r < R; ++r)
+    for (int t = 0; t < T; ++t) sum[r][t] = _mm256_setzero_ps();
+  for (int64_t c = 0; c < k; c += 8) {
+    __m256 w[R];
+    for (int r = 0; r < R; ++r) w[r] = load8<Bf16>(weights, (row + r) * k + c);
+    for (int t = 0; t < T; ++t) {
+      const __m256 v = _mm256_loadu_ps(x + t * k + c);
+      for (int r = 0; r < R; ++r) sum[r][t] = _mm256_fmadd_ps(w[r], v, sum[r][t]);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int t = 0; t < T; ++t) out[t * n + row + r] = add_lanes8(sum[r][t]);
+}
+
+template <bool Bf16, int R>
+inline void dot_tokens(const void* weights, int64_t row, const float* x, int64_t m, int64_t n, int64_t k, float* out) {
+  int64_t t = 0;
+  for (; t + 4 <= m; t += 4) dot_block<Bf16, R, 4>(weights, row, x + t * k, n, k, out + t * n);
+  for (; t < m; ++t) dot_block<Bf16, R, 1>(weights, row, x + t * k, n, k, out + t * n);
+}
+
+template <bool Bf16>
+void dot_rows(const void* weights, int64_t first, int64_t last, const float* x, int64_t m, int64_t n, int64_t k,
+              float* out) {
+  int64_t row = first;
+  for (; row + 3 <= last; row += 3) dot_tokens<Bf16, 3>(weights, row, x, m, n, k, out);
+  for (; row < last; ++row) dot_tokens<Bf16, 1>(weights, row, x, m, n, k, out);
+}
+
+void rows(const void* weights, bool is_bf16, int64_t first, int64_t last, const float* x, int64_t m, int64_t n,
+          int64_t k, float* out) {
+  (is_bf16 ? dot_rows<true> : dot_rows<false>)(weights, first, last, x, m, n, k, out);
+}
+
+const Kernels table = {"avx2", tile<4>, tile<8>, quantize, rows, pack_group};
 
 }  // namespace
 

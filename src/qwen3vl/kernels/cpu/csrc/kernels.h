@@ -13,6 +13,10 @@ struct Kernels {
   void (*tile8)(const uint8_t* tile, const Activations& x, int64_t first, int count, float* out);
   // One token: K values to q, scale and shift.
   void (*quantize)(const float* x, int64_t k, int offset, int8_t* q, float* scale, int32_t* shift);
+  // Rows [first, last) of unpacked weights (float32 or bfloat16, K a multiple of 8) times M tokens:
+  // out[m * n + row]. Null where plain C++ would be slower than what else there is.
+  void (*rows)(const void* weights, bool is_bf16, int64_t first, int64_t last, const float* x, int64_t m, int64_t n,
+               int64_t k, float* out);
   // One group of weights to integers in [-limit - 1, limit]; returns their scale.
   float (*pack_group)(const float* x, const float* weight, int limit, int8_t* q);
 };

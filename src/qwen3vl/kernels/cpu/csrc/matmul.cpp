@@ -87,7 +87,7 @@ struct Product {
 
 using namespace qwen3vl;
 
-int qwen3vl_abi_version() { return 1; }
+int qwen3vl_abi_version() { return 2; }
 const char* qwen3vl_isa() { return kernels->name; }
 void qwen3vl_set_threads(int count) { set_threads(count); }
 int qwen3vl_threads() { return num_threads(); }
@@ -134,4 +134,14 @@ void qwen3vl_matmul(int bits, const uint8_t* packed, const float* x_MK, int64_t 
     for (int64_t tile = start; tile < std::min(tiles, start + run); ++tile)
       epilogue == kSwiglu ? product.run_pair(tile, first, count) : product.run_tile(tile, first, count);
   });
+}
+
+int qwen3vl_rows(const void* weights_NK, int is_bf16, const float* x_MK, int64_t m, int64_t n, int64_t k,
+                 float* out_MN) {
+  if (kernels->rows == nullptr || k % 8 != 0) return -1;
+  const int64_t run = std::max<int64_t>(12, (131072 / k + 11) / 12 * 12);  // rows of a task: a multiple of 3
+  parallel_for((n + run - 1) / run, [&](int64_t task) {
+    kernels->rows(weights_NK, is_bf16 != 0, task * run, std::min(n, (task + 1) * run), x_MK, m, n, k, out_MN);
+  });
+  return 0;
 }

@@ -30,3 +30,7 @@ QWEN3VL_API void qwen3vl_unpack_rows(int bits, const uint8_t* packed, int64_t k,
 //           4 add to what is in `out`.
 QWEN3VL_API void qwen3vl_matmul(int bits, const uint8_t* packed, const float* x_MK, int64_t m, int64_t n, int64_t k,
                                 const float* bias_N, int epilogue, float* out_MN);
+// out = x @ w.T with weights [N, K] as they are (float32 or bfloat16), K a multiple of 8, for few tokens: the time is that
+// of reading the weights once. Returns -1 where there is no kernel for it.
+QWEN3VL_API int qwen3vl_rows(const void* weights_NK, int is_bf16, const float* x_MK, int64_t m, int64_t n, int64_t k,
+                             float* out_MN);
