@@ -10,7 +10,7 @@ import pytest
 
 import qwen3vl
 
-SOURCE = Path(qwen3vl.__path__[0])
+SOURCE = next(path for path in map(Path, qwen3vl.__path__) if (path / "tasks").is_dir())  # an editable install has two
 AGENT = ("actions.py", "schemas.py")
 FILES = sorted([*(SOURCE / "tasks").glob("*.py"), *(SOURCE / "agent" / name for name in AGENT)])
 OURS = ("qwen3vl.types", "qwen3vl.errors", "qwen3vl.tasks", "qwen3vl.agent.schemas")

@@ -6,7 +6,7 @@ the sample's picture. What cannot be read is as wrong as it can be, never an err
     TextTruth     character_error, word_error, exact        edits per character and per word, at most 1 per sample
     BoxesTruth    f1, f1_boxes, exact                       overlap >= 0.5 and the same label; boxes alone
                   (text spotting: character_error too, of the texts in the answer's order;
-                  where attributes were asked for: attributes, the share of them that is right)
+                  where attributes were asked for: attributes, the share of boxes with all of them right)
     PointTruth    hit                                       boxes hit by a point of their own; points too many count
     NumberTruth   exact, tolerant                           equal; within the truth's tolerance
     ChoiceTruth   accuracy

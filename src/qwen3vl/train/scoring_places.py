@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from qwen3vl.agent.actions import Click, Drag, Move, Press, Scroll, Step, read_step
 from qwen3vl.tasks import ocr
-from qwen3vl.tasks.grounding import locate, point
+from qwen3vl.tasks.grounding import LocatedBox, locate, point
 from qwen3vl.tasks.video import watch
 from qwen3vl.train import metrics as measure
 from qwen3vl.train.metrics import Metric, plain
@@ -39,21 +39,27 @@ def boxes(truth: truths.BoxesTruth, asked: Asked, answer: str) -> Metrics:
     if level:
         wanted, read = (plain("\n".join(t for t, _ in items)) for items in (truth.items, said))
         found["character_error"] = measure.error_rate(wanted, read)
-    elif attributes := _attributes(asked, answer, paired):
+    elif attributes := _attributes(asked, answer):
         found["attributes"] = attributes
     return {**found, "exact": right(sizes == (pairs, pairs))}
 
 
-def _attributes(asked: Asked, answer: str, pairs: Sequence[tuple[int, int]]) -> Metric | None:
-    """Of what was asked for of each thing ("color"): the share that is right, of things that were found or not."""
+def _attributes(asked: Asked, answer: str) -> Metric | None:
+    """Where more was asked for of each thing ("color", "time"): the share of things found with all of it right.
+
+    Things are paired with it in mind: what stands still in a clip has one box at several times.
+    """
     wanted, said = (locate(Replay(t).generator, asked.picture, "anything").boxes for t in (asked.true_answer, answer))
-    correct = sum(
-        label(str(said[j].attributes.get(name, ""))) == label(str(value))
-        for i, j in pairs
-        for name, value in wanted[i].attributes.items()
-    )
-    number = sum(len(box.attributes) for box in wanted)
-    return Metric(correct, number) if number else None
+
+    def same(a: LocatedBox, b: LocatedBox) -> bool:
+        return (
+            label(a.label) == label(b.label)
+            and measure.overlap(a.box.corners, b.box.corners) >= OVERLAP
+            and all(label(str(b.attributes.get(name, ""))) == label(str(value)) for name, value in a.attributes.items())
+        )
+
+    with_more = [box for box in wanted if box.attributes]
+    return Metric(len(measure.most_pairs(with_more, said, same)), len(with_more)) if with_more else None
 
 
 def points(truth: truths.PointTruth, asked: Asked, answer: str) -> Metrics:
