@@ -480,6 +480,15 @@ def test_close_ends_everything_with_an_error() -> None:
     service.close()  # twice is no harm
 
 
+def test_a_stream_that_is_not_being_read_hears_of_the_end() -> None:
+    service = make_service()
+    stream = Stream(service, endless())
+    next(stream)
+    service.close()
+    with pytest.raises(GenerationError, match="closed"):
+        list(stream)
+
+
 def test_a_service_that_nobody_holds_goes_away_with_its_threads() -> None:
     before = threading.active_count()
     service = make_service()

@@ -100,7 +100,7 @@ class Stream(Iterator[Delta]):
             self._service.abort_later(ticket)
 
     def _take(self) -> None:
-        if not self._service.loaded:
+        if not (self._service.loaded or self.ended):  # a request that close() ended has its last piece already
             self.begin()
         try:
             output = self._outputs.get()
