@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from qwen3vl.cli.options import DEFAULT_MAX_TOKENS, LookOptions, ModelOptions, S
 from qwen3vl.errors import ContextTooLong, GenerationError
 from qwen3vl.settings import MediaOptions, SamplingParams
 from qwen3vl.types import Choice, Completion, Delta, ImagePart, Message, TextPart, VideoPart
+from qwen3vl.vlm import load as real_load
 from tests.contract.cli_runner import Runner
 from tests.fixtures.pictures import scene
 from tests.fixtures.videos import constant_clip
@@ -128,13 +130,18 @@ def test_flags_and_repeated_options(run: Runner, fake: FakeModel) -> None:
 
 def test_model_options(run: Runner, fake: FakeModel) -> None:
     given = {"source": "modelscope", "revision": "v1", "device": "cpu", "dtype": "float32", "max_context": 99}
-    given |= {"kv_memory": "3GiB", "kv_dtype": "int8"}
+    given |= {"kv_memory": "3GiB", "kv_dtype": "int8", "vision_cache": "9MiB", "attention": "sdpa", "quantize": "int4"}
     words = [word for name, value in given.items() for word in (flag(name), value)]
     run("chat", "--model", "m", *words, "--deterministic", "hello")
     given["deterministic"] = True
     assert {"model": "m", **given}.items() <= fake.loaded.items()
     assert fake.loaded["lazy"] is True
-    assert {f.name for f in fields(ModelOptions)} == {"model", *given}
+    assert {f.name for f in fields(ModelOptions)} == {"model", "device_map", *given}
+    run("chat", "--device-map", "auto", "hello")
+    assert fake.loaded["device_map"] == "auto" and fake.loaded["quantize"] is None
+    assert set(inspect.signature(real_load).parameters) - {f.name for f in fields(ModelOptions)} == {
+        *("policy", "lazy", "progress")  # not for people at a terminal
+    }
 
 
 def test_the_lists_above_are_complete() -> None:
@@ -201,6 +208,12 @@ def test_reasoning_is_apart_from_the_answer(run: Runner, fake: FakeModel) -> Non
         ("chat", "--dtype", "float8", "hello"),
         ("chat", "--source", "elsewhere", "hello"),
         ("chat", "--max-context", "0", "hello"),
+        ("chat", "--quantize", "int3", "hello"),
+        ("chat", "--quantize", "int4", "--device", "cuda", "hello"),
+        ("chat", "--quantize", "int4", "--device-map", "auto", "hello"),
+        ("locate", "a.png", "cars", "--quantize", "int8", "--dtype", "bfloat16"),
+        ("chat", "--attention", "eager", "hello"),
+        ("chat", "--device-map", "balanced", "hello"),
         ("chat", "--max-tokens", "0", "hello"),
         ("chat", "--fps", "1", "--num-frames", "3", "hello"),
         ("chat", "--min-pixels", "9", "--max-pixels", "8", "hello"),

@@ -40,6 +40,12 @@ class ModelOptions:
     revision: Annotated[str | None, Option(help="Branch, tag or commit on the hub.")] = None
     device: Annotated[str, Option(help="auto (CUDA where there is one), cpu, cuda, cuda:1, ...")] = "auto"
     dtype: Annotated[str, Option(help="auto (the checkpoint's), float32, bfloat16 or float16.")] = "auto"
+    device_map: Annotated[str | None, Option(help="auto spreads the layers over several devices.")] = None
+    quantize: Annotated[
+        str | None,
+        Option(help="int4 or int8 weights, made while loading; on the CPU. For `qwen3vl quantize` folders not needed."),
+    ] = None
+    attention: Annotated[str | None, Option(help="sdpa [default] or flash_attention_2 (CUDA).")] = None
     max_context: Annotated[int | None, Option(help="Bound on prompt and answer, in tokens.")] = None
     kv_memory: Annotated[
         str | None,
@@ -48,6 +54,9 @@ class ModelOptions:
     kv_dtype: Annotated[
         str | None, Option(help="int8 holds about twice the tokens in that memory, a little less exactly.")
     ] = None
+    vision_cache: Annotated[
+        str, Option(metavar="SIZE", help="Memory for what was seen of earlier pictures and videos.")
+    ] = "1GiB"
     deterministic: Annotated[
         bool, Option("--deterministic", help="Same answer to the last bit, whatever else runs or is cached; slower.")
     ] = False
@@ -57,6 +66,22 @@ class ModelOptions:
         check_choice("--dtype", self.dtype, ("auto", "float32", "bfloat16", "float16"))
         check_integer("--max-context", self.max_context, minimum=1)
         check_choice("--kv-dtype", self.kv_dtype or "int8", ("int8",))
+        check_choice("--device-map", self.device_map or "auto", ("auto",))
+        check_choice("--attention", self.attention or "sdpa", ("sdpa", "flash_attention_2"))
+        self._check_quantize()
+
+    def _check_quantize(self) -> None:
+        """What the loader would refuse, before media are prepared for it."""
+        check_choice("--quantize", self.quantize or "int4", ("int4", "int8"))
+        if self.quantize is None:
+            return
+        if self.device not in ("auto", "cpu") or self.device_map is not None:
+            where = f"--device {self.device}" if self.device_map is None else f"--device-map {self.device_map}"
+            raise InvalidParams(f"--quantize {self.quantize} runs on the CPU only: leave out {where}")
+        if self.dtype not in ("auto", "float32"):
+            raise InvalidParams(
+                f"--quantize {self.quantize} leaves float32 beside the packed weights, not {self.dtype}"
+            )
 
     def load(self, progress: LoadProgress | None = None) -> VLM:
         """The handle; its weights are read when the first request has been checked. Imports torch."""
@@ -70,9 +95,13 @@ class ModelOptions:
             revision=self.revision,
             device=self.device,
             dtype=self.dtype,
+            device_map=self.device_map,
+            quantize=self.quantize,  # type: ignore[arg-type]
+            attention=self.attention,
             max_context=self.max_context,
             kv_memory=self.kv_memory,
             kv_dtype=self.kv_dtype,  # type: ignore[arg-type]
+            vision_cache=self.vision_cache,
             deterministic=self.deterministic,
             lazy=True,
             progress=progress,
