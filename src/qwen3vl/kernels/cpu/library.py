@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from ctypes import c_char_p, c_int, c_int64, c_size_t, c_void_p
+from ctypes import c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 
 from qwen3vl.errors import InvalidParams
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 _NAME = "libqwen3vl_cpu.dylib" if sys.platform == "darwin" else "libqwen3vl_cpu.so"
 _SIGNATURES = {
     "qwen3vl_abi_version": (c_int, []),
@@ -35,6 +35,8 @@ _SIGNATURES = {
         [c_int, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_int, c_void_p],
     ),
     "qwen3vl_rows": (c_int, [c_void_p, c_int, c_void_p, c_int64, c_int64, c_int64, c_void_p]),
+    "qwen3vl_probe_read": (c_double, [c_void_p, c_int64]),
+    "qwen3vl_probe_arithmetic": (c_double, [c_int, c_double]),
 }
 
 

@@ -34,3 +34,28 @@ QWEN3VL_API void qwen3vl_matmul(int bits, const uint8_t* packed, const float* x_
 // of reading the weights once. Returns -1 where there is no kernel for it.
 QWEN3VL_API int qwen3vl_rows(const void* weights_NK, int is_bf16, const float* x_MK, int64_t m, int64_t n, int64_t k,
                              float* out_MN);
+
+// The most that this machine can do, on the pool's threads (see probe.cpp): bytes read a second from memory that no
+// cache holds, and operations a second (float32, or bytes as the kernels multiply them) measured for `seconds`.
+QWEN3VL_API double qwen3vl_probe_read(const uint8_t* data, int64_t bytes);
+QWEN3VL_API double qwen3vl_probe_arithmetic(int integers, double seconds);
+
+// Attention of one layer, for all sequences of a step; attention.cpp says what is computed, to the bit.
+// N query heads, K key/value heads (N a multiple of K), H head size. Strides are in elements; the values of a head are
+// neighbours. Types: 0 float32, 1 bfloat16, 2 int8 (keys and values only, with a scale for each slot and head).
+struct Qwen3vlAttention {
+  const void* q;  // [T, N, H]
+  void* out;      // [T, N, H], of q's type
+  int64_t type, q_token, q_head, out_token, out_head;
+  const void *k, *v;  // [slots, K, H] in any order of axes
+  int64_t kv_type, k_slot, k_head, v_slot, v_head;
+  const float *k_scale, *v_scale;  // [K, slots]
+  int64_t scale_head;
+  int64_t num_heads, num_kv_heads, size;
+  int64_t num_sequences;
+  const int64_t* sequences;  // of each: first row of q, new tokens, tokens before them, first run, number of runs
+  const int64_t* runs;       // of each: first token of the sequence in it, and its slot
+  int64_t causal;            // 1: a token sees its sequence up to itself; 0: all of it
+  double scale;              // of scores
+};
+QWEN3VL_API void qwen3vl_attention(const Qwen3vlAttention* attention);
