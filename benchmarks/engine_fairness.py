@@ -3,8 +3,9 @@
     python benchmarks/engine_fairness.py --pages 200
     python benchmarks/engine_fairness.py --shrink --pages 4 --seconds 3    to try it
 
-Some answers grow; when they have done so for a while the long request arrives. Printed is the mean time
-between two words of an answer while it is read, over that before it came, and the longest single wait.
+Some answers grow, and somebody reads along; when they have done so for a while the long request arrives.
+Printed is the mean time between two words of an answer while it is read, over that before it came, and the
+longest single wait.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def main() -> None:
     engine = new_engine(new_model(config, args), room, reading_share=args.reading_share, max_context=ENDLESS * 10)
     others = {str(i) for i in range(args.others)}
     for i, name in enumerate(sorted(others)):
-        engine.add(new_work(name, new_prompt(config, 50, seed=i), config, 3000))
+        engine.add(new_work(name, new_prompt(config, 50, seed=i), config, 3000, streamed=True))
     waits(engine, others, args.seconds / 12)  # warm
     before = waits(engine, others, args.seconds / 4)
     engine.add(long)

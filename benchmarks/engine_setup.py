@@ -86,10 +86,10 @@ def new_prompt(config: ModelConfig, *parts: models.Part, seed: int = 0) -> model
     return models.make_prompt(config, *parts, seed=seed)
 
 
-def new_work(name: str, prompt: models.Prompt, config: ModelConfig, num_tokens: int) -> Work:
+def new_work(name: str, prompt: models.Prompt, config: ModelConfig, num_tokens: int, *, streamed: bool = False) -> Work:
     """A greedy answer of exactly `num_tokens` tokens."""
     params = SamplingParams(max_tokens=num_tokens, ignore_eos=True, loop_guard="off")
-    return Work(name, Prompt.of(as_inputs(prompt, config), config), params, num_tokens)
+    return Work(name, Prompt.of(as_inputs(prompt, config), config), params, num_tokens, streamed=streamed)
 
 
 @dataclass(frozen=True)

@@ -186,9 +186,9 @@ class VLM:
         progress: Progress | None = None,
     ) -> Completion:
         """Answer once. `progress` is told ("vision" | "prefill", done, of). Raises a Qwen3VLError."""
-        with self.stream(
-            messages, params, media=media, tools=tools, tool_choice=tool_choice, progress=progress
-        ) as stream:
+        request = Request(messages, params, media, tools, tool_choice)
+        with Stream(self._service, request, progress, streamed=False) as stream:
+            stream.begin()
             return stream.result()
 
     def stream(

@@ -13,11 +13,11 @@ def simulate(
     """One step after the other, each as the pace allows. -> seconds decoding, reading, tokens read, longest step."""
     pace, decoding, reading, tokens, longest = Pace(share, 2048), 0.0, 0.0, 0, 0.0
     for step in range(steps):
-        allowance = pace.allowance(num_decoding=4)
+        allowance = pace.allowance(num_streamed=4)
         looked = bool(look and allowance and step % 3 == 0)
         read = 0 if looked else allowance
         spent = token * read + look * looked
-        pace.record(4, read, looked, decode + spent)
+        pace.record(4, 4, read, looked, decode + spent)
         decoding, reading, tokens = decoding + decode, reading + spent, tokens + read
         longest = max(longest, decode + spent)
     return decoding, reading, tokens, longest
@@ -40,9 +40,9 @@ def test_what_cannot_be_made_small_is_paid_for() -> None:
 def test_the_first_chunk_is_small() -> None:
     pace = Pace(0.5, 2048)
     assert pace.allowance(1) == 0  # what decoding takes is not known yet
-    pace.record(1, 0, False, 0.1)
+    pace.record(1, 1, 0, False, 0.1)
     assert pace.allowance(1) == 16
-    pace.record(1, 16, False, 0.1001)  # next to nothing: they came along with the weights
+    pace.record(1, 1, 16, False, 0.1001)  # next to nothing: they came along with the weights
     assert pace.allowance(1) == 32
 
 
@@ -53,11 +53,24 @@ def test_alone_reading_has_all() -> None:
 
 def test_a_debt_is_forgotten_when_nobody_decodes() -> None:
     pace = Pace(0.5, 2048)
-    pace.record(1, 0, False, 0.1)
-    pace.record(1, 16, False, 50.0)
+    pace.record(1, 1, 0, False, 0.1)
+    pace.record(1, 1, 16, False, 50.0)
     assert pace.allowance(1) == 0
-    pace.record(0, 2048, False, 1.0)
+    pace.record(0, 0, 2048, False, 1.0)
     assert pace.allowance(1) > 0
+
+
+def test_only_streamed_answers_are_protected() -> None:
+    """Six answers grow. While nobody reads along, reading has all; then one of them is streamed."""
+    pace = Pace(0.5, 2048)
+    pace.record(6, 0, 0, False, 0.1)
+    for looked in (False, True, False):
+        assert pace.allowance(0) == 2048
+        pace.record(6, 0, 2048, looked, 0.1 + 20.0)
+    assert pace.allowance(1) == 16  # reading that nobody waited for is no debt
+    pace.record(6, 1, 16, False, 0.1 + 0.16)
+    assert pace.allowance(1) == 0
+    assert pace.allowance(0) == 2048
 
 
 def test_faster_decoding_is_noticed() -> None:
@@ -66,6 +79,6 @@ def test_faster_decoding_is_noticed() -> None:
     for step in range(200):
         decode = 0.2 if step < 100 else 0.05
         read = pace.allowance(4)
-        pace.record(4, read, False, decode + 0.001 * read)
+        pace.record(4, 4, read, False, decode + 0.001 * read)
     assert 30 < pace.allowance(4) <= 70 or pace.allowance(4) == 0
     assert max(pace.allowance(4), 0) <= 70

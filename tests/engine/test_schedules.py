@@ -94,11 +94,17 @@ class Schedules(RuleBasedStateMachine):
         self.seconds += 0.01
         return self.seconds
 
-    @rule(number=st.integers(0, len(PROMPTS) - 1), num_tokens=st.integers(1, 9), n=st.sampled_from([1, 1, 1, 2, 4]))
-    def add(self, number: int, num_tokens: int, n: int) -> None:
+    @rule(
+        number=st.integers(0, len(PROMPTS) - 1),
+        num_tokens=st.integers(1, 9),
+        n=st.sampled_from([1, 1, 1, 2, 4]),
+        streamed=st.booleans(),
+    )
+    def add(self, number: int, num_tokens: int, n: int, streamed: bool) -> None:
         request_id = str(len(self.asked))
         params = SamplingParams(max_tokens=num_tokens, n=n)
-        self.engine.add(Work(request_id, prompt_of(MODEL, inputs_of(number)), params, num_tokens))
+        prompt = prompt_of(MODEL, inputs_of(number))
+        self.engine.add(Work(request_id, prompt, params, num_tokens, streamed=streamed))
         self.asked[request_id] = Asked(number, num_tokens, n)
 
     @precondition(lambda self: self.engine.has_work)
@@ -148,7 +154,7 @@ class Schedules(RuleBasedStateMachine):
             return
         while self.engine.has_work:
             self.step(1)
-        assert self.engine.blocks.num_used == 0
+        assert self.engine.blocks.num_used == 0 and not self.engine.runner._looking
         for request_id, asked in self.asked.items():
             completion = self.collected[request_id].completion
             if request_id not in self.aborted:

@@ -16,7 +16,9 @@ import torch
 from PIL import Image
 
 import qwen3vl
+from qwen3vl.engine.engine import Engine
 from qwen3vl.engine.settings import EngineSettings
+from qwen3vl.engine.work import Work
 from qwen3vl.errors import (
     CheckpointNotFound,
     ContextTooLong,
@@ -126,6 +128,31 @@ def test_many_keep_their_order_and_their_errors(model: VLM, tmp_path: Path) -> N
     assert [len(replies[i].token_ids) for i in (0, 3)] == [4, 2]
     with pytest.raises(MediaNotFound, match=r"none\.png"):
         _ = replies[1].text
+
+
+def test_what_is_streamed(model: VLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for pieces reads along; who asks for a Completion waits for the end."""
+    streamed: list[bool] = []
+    add = Engine.add
+
+    def noted(engine: Engine, work: Work) -> None:
+        streamed.append(work.streamed)
+        add(engine, work)
+
+    monkeypatch.setattr(Engine, "add", noted)
+
+    async def asynchronous() -> None:
+        await model.agenerate("Write.", SHORT)
+        async for _ in model.astream("Write.", SHORT):
+            pass
+
+    model.generate("Write.", SHORT)
+    model.chat("Write.", params=SHORT)
+    list(model.generate_many([Request("Write.", SHORT)]))
+    assert streamed == [False] * 3
+    list(model.stream("Write.", SHORT))
+    asyncio.run(asynchronous())
+    assert streamed[3:] == [True, False, True]
 
 
 def test_without_blocking_the_event_loop(model: VLM) -> None:

@@ -17,7 +17,7 @@ from qwen3vl.engine.block_manager import BlockManager
 from qwen3vl.engine.job import Job, Tokenizer
 from qwen3vl.engine.metrics import Recorder
 from qwen3vl.engine.pace import Pace
-from qwen3vl.engine.runner import Runner
+from qwen3vl.engine.runner import PATCHES_PER_PIECE, Runner
 from qwen3vl.engine.sampler import BatchSampler, SampledToken
 from qwen3vl.engine.scheduler import Batch, Scheduler
 from qwen3vl.engine.sequence import Sequence
@@ -119,20 +119,32 @@ class Engine:
     # ------------------------------------------------------------------------------- parts of a step
 
     def _look(self, batch: Batch) -> None:
-        """The next piece of the vision tower. What fails there fails for its own request."""
-        sequence = batch.look
-        if sequence is None or sequence.job is None:
-            return
-        job, started = sequence.job, self._clock()
+        """The next piece of the vision tower; whole pictures if this pass decodes and nobody reads along.
+
+        Every pass that decodes costs about the same, however few there are to decode: so they had better be many.
+        """
+        enough = PATCHES_PER_PIECE if batch.num_decoding and not batch.num_streamed else 0
+        for sequence in batch.looking:
+            while (job := sequence.job) is not None and job.work.id in self.jobs:
+                if not self.runner.needs_look(sequence, self.settings.max_batched_tokens):
+                    break
+                enough -= self._look_at(sequence, job)
+                if enough <= 0:
+                    return
+
+    def _look_at(self, sequence: Sequence, job: Job) -> int:
+        """-> patches done. What fails here fails for its own request."""
+        started = self._clock()
         try:
             patches = self.runner.look(sequence, self.settings.max_batched_tokens)
         except Exception as error:
             self._fail(job, error)
-            return
+            return 0
         job.vision_seconds += self._clock() - started
         if patches:
             job.patches_seen += patches
             self._emit(job, progress=(("vision", job.patches_seen, max(job.patches_seen, job.patches_to_see)),))
+        return patches
 
     def _run(self, batch: Batch) -> tuple[Batch, Tensor]:
         """-> the batch without requests that failed; logits_RV.
@@ -167,7 +179,7 @@ class Engine:
             before = sequence.num_tokens
             deltas = writer.push(sequence, token)
             if writer.finished:
-                self.scheduler.remove(sequence)
+                self._release(sequence)
             elif sequence.num_tokens <= before:
                 self.scheduler.trim(sequence)
             if job.finished:
@@ -190,7 +202,8 @@ class Engine:
             self.metrics.cache(job.num_cached_tokens or 0, prompt_tokens, len(hits), len(hits | job.seen))
 
     def _measure(self, batch: Batch, seconds: float) -> None:
-        self.pace.record(batch.num_decoding, batch.num_read, batch.look is not None, seconds)
+        pace, looked = self.pace, bool(batch.looking)
+        pace.record(batch.num_decoding, batch.num_streamed, batch.num_read, looked, seconds)
         if self.metrics is not None:
             self.metrics.step(seconds, batch.num_read, batch.num_decoding)
             waiting, running = len(self.scheduler.waiting), len(self.scheduler.running)
@@ -229,9 +242,12 @@ class Engine:
     def _drop(self, request_id: str) -> Job | None:
         job = self.jobs.pop(request_id, None)
         for sequence in job.sequences if job is not None else ():
-            self.scheduler.remove(sequence)
-            self.runner.forget(sequence)
+            self._release(sequence)
         return job
+
+    def _release(self, sequence: Sequence) -> None:
+        self.scheduler.remove(sequence)
+        self.runner.forget(sequence)
 
     def _without_failed(self, batch: Batch) -> Batch:
         return batch.only(lambda sequence: sequence.job is not None and sequence.job.work.id in self.jobs)

@@ -1,4 +1,4 @@
-"""How much of a step may go to reading while others decode."""
+"""How much of a step may go to reading while somebody reads along with the answers that grow."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ _MEMORY = 0.7  # of the running averages
 
 class Pace:
     """Keeps reading (chunks of prompts, pieces of the vision tower) to its share of the time.
+
+    It protects streamed answers only. Where callers want nothing but the end of theirs, all of them end sooner
+    if reading goes first, and every pass has as many to decode as there are.
 
     Decoding alone takes 100 ms a step, the share is 0.5: reading may take 100 ms more. A chunk is made so
     long as should take that, by what chunks took so far. What takes longer is a debt, and nothing is
@@ -30,9 +33,9 @@ class Pace:
         self._last_chunk = _LEAST
         self._since_decode_alone = 0
 
-    def allowance(self, num_decoding: int) -> int:
-        """Tokens that may be read in the next step; 0: no piece of the vision tower either."""
-        if num_decoding == 0 or self._ratio == math.inf:
+    def allowance(self, num_streamed: int) -> int:
+        """Tokens that may be read in a step with so many streamed answers; 0: no piece of the vision tower either."""
+        if num_streamed == 0 or self._ratio == math.inf:
             return self._max_tokens
         if self._decode_seconds is None or self._debt > 0 or self._since_decode_alone >= _RECALIBRATE:
             return 0
@@ -41,8 +44,8 @@ class Pace:
         fitting = int(self._decode_seconds * self._ratio / self._token_seconds)
         return min(max(_LEAST, min(fitting, 2 * self._last_chunk)), self._max_tokens)
 
-    def record(self, num_decoded: int, num_read: int, looked: bool, seconds: float) -> None:
-        """A step is over: tokens decoded and read in it, and whether the vision tower ran."""
+    def record(self, num_decoded: int, num_streamed: int, num_read: int, looked: bool, seconds: float) -> None:
+        """A step is over: tokens decoded, answers among them that are streamed, tokens read; did the tower run?"""
         if num_decoded == 0:
             self._debt = 0.0
             if num_read and not looked:
@@ -55,7 +58,8 @@ class Pace:
             return
         decode_seconds = min(seconds, self._decode_seconds or 0.0)
         reading_seconds = seconds - decode_seconds
-        self._debt = max(0.0, self._debt + reading_seconds - decode_seconds * self._ratio)
+        debt = self._debt + reading_seconds - decode_seconds * self._ratio
+        self._debt = max(0.0, debt) if num_streamed else 0.0
         self._since_decode_alone += 1
         if num_read and not looked:
             self._token_seconds = _average(self._token_seconds, reading_seconds / num_read)

@@ -62,7 +62,7 @@ class Preparer:
         check(needs, capacity, measured, media)
         return needs
 
-    def work(self, request_id: str, request: Request) -> Work:
+    def work(self, request_id: str, request: Request, streamed: bool) -> Work:
         """Decode and tokenise."""
         started, params = perf_counter(), request.params or SamplingParams()
         shown = _shown(request)
@@ -74,7 +74,7 @@ class Preparer:
         if params.thinking_budget is not None and not thinking:
             raise UnsupportedOption("thinking_budget: this checkpoint's prompts do not begin with reasoning")
         seconds = perf_counter() - started
-        return Work(request_id, prompt, params, params.max_tokens or room, thinking, bool(shown), seconds)
+        return Work(request_id, prompt, params, params.max_tokens or room, thinking, bool(shown), seconds, streamed)
 
     def _ends_in_thinking(self, ids: list[int]) -> bool:
         return self.processor.tokenizer.decode(ids, skip_special_tokens=False).endswith(THINK_START + "\n")

@@ -53,6 +53,8 @@ class Runner:
             if features is None:
                 return True
             sequence.features[visual] = features
+            if self._looking.get(sequence, (None,))[0] == visual:  # another request has seen it to the end meanwhile
+                self.forget(sequence)
             if sequence.job is not None:
                 sequence.job.remembered.add(visual)
         return False

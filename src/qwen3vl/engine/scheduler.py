@@ -37,15 +37,20 @@ class Batch:
         writing: (number of the chunk, sequence): whose next token its last logits give. The answers to
             one prompt begin with the same logits.
         copies: blocks to be copied first, in order.
-        look: the sequence for which the vision tower does its next piece.
+        looking: the sequences that the vision tower has to see something for before they go on, in order.
         num_decoding: of the chunks; they come first.
     """
 
     chunks: tuple[Chunk, ...] = ()
     writing: tuple[tuple[int, Sequence], ...] = ()
     copies: tuple[Copy, ...] = ()
-    look: Sequence | None = None
+    looking: tuple[Sequence, ...] = ()
     num_decoding: int = 0
+
+    @property
+    def num_streamed(self) -> int:
+        """Answers that decode while somebody reads along."""
+        return sum(chunk.sequence.is_streamed for chunk in self.chunks[: self.num_decoding])
 
     @property
     def num_read(self) -> int:
@@ -99,19 +104,19 @@ class Scheduler:
         copies: list[Copy] = []
         chunks = [Chunk(sequence, 1) for sequence in self._decoding(copies)]
         num_decoding = len(chunks)
-        allowance = self.pace.allowance(num_decoding)
+        allowance = self.pace.allowance(sum(chunk.sequence.is_streamed for chunk in chunks))
         self._admit()
-        budget, look = min(allowance, self._max_batched_tokens - num_decoding), None
+        budget, looking = min(allowance, self._max_batched_tokens - num_decoding), list[Sequence]()
         for sequence in self.running:
             if sequence.is_decoding:
                 continue
             if allowance and self._needs_look(sequence, self._max_batched_tokens):
-                look = look or sequence
+                looking.append(sequence)
             elif budget:
                 chunks.append(Chunk(sequence, min(sequence.num_pending, budget)))
                 budget -= chunks[-1].length
         writing = [writer for number, chunk in enumerate(chunks) for writer in self._writing(number, chunk)]
-        return Batch(tuple(chunks), tuple(writing), tuple(copies), look, num_decoding)
+        return Batch(tuple(chunks), tuple(writing), tuple(copies), tuple(looking), num_decoding)
 
     def update(self, batch: Batch) -> None:
         """The pass is over: its tokens are in the cache, and the blocks they filled can be found."""

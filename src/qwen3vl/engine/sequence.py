@@ -117,6 +117,10 @@ class Sequence:
         return self.num_pending == 1 and bool(self.answer_ids)
 
     @property
+    def is_streamed(self) -> bool:
+        return self.job is not None and self.job.work.streamed
+
+    @property
     def last_position(self) -> int:
         """Of the last token of the answer, on all three axes."""
         return self.prompt.next_position + len(self.answer_ids) - 1

@@ -49,6 +49,7 @@ class Ticket:
 
     Attributes:
         sink: gets its Outputs, in other threads, until one that is finished.
+        streamed: somebody reads the words as they come.
         prepared: done when its media are decoded or it was aborted, or failed with what is wrong with it.
         media_bytes: that it takes of the budget.
         stage: preparing -> parked (the model is not loaded yet) -> running -> ended.
@@ -57,6 +58,7 @@ class Ticket:
     id: str
     request: Request
     sink: Sink
+    streamed: bool = False
     prepared: Future[None] = field(default_factory=Future)
     needs: Needs | None = None
     media_bytes: int = 0
@@ -131,13 +133,13 @@ class Service:
         for ticket in parked:
             self._hand_over(ticket)
 
-    def add(self, request: Request, sink: Sink) -> Ticket:
+    def add(self, request: Request, sink: Sink, *, streamed: bool) -> Ticket:
         """Begin a request without waiting for anything. What is wrong with it is told as an Output, too.
 
         Somebody has to call `load` when it is prepared.
         """
         self._check_open()
-        ticket = Ticket(next(self._ids), request, sink)
+        ticket = Ticket(next(self._ids), request, sink, streamed)
         with self._lock:
             self._tickets[ticket.id] = ticket
         self.metrics.preparing(+1)
@@ -201,7 +203,7 @@ class Service:
     def _decode(self, ticket: Ticket) -> None:
         try:
             if ticket.stage != "ended":
-                ticket.work = self._preparer.work(ticket.id, ticket.request)
+                ticket.work = self._preparer.work(ticket.id, ticket.request, ticket.streamed)
         except Exception as error:
             self._fail(ticket, error)
         self._hand_over(ticket)

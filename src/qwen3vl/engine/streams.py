@@ -27,6 +27,7 @@ class Stream(Iterator[Delta]):
 
     Args:
         progress: called from `next`, in the thread that waits.
+        streamed: the pieces are read as they come; False: only the end of the answer matters.
     """
 
     def __init__(
@@ -34,6 +35,8 @@ class Stream(Iterator[Delta]):
         service: Service,
         request: Request,
         progress: Progress | None = None,
+        *,
+        streamed: bool = True,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._outputs: queue.SimpleQueue[Output] = queue.SimpleQueue()
@@ -47,7 +50,7 @@ class Stream(Iterator[Delta]):
                 on_end()
             outputs.put(output)
 
-        self._ticket: Ticket | None = service.add(request, sink)
+        self._ticket: Ticket | None = service.add(request, sink, streamed=streamed)
 
     @property
     def ended(self) -> bool:
@@ -117,7 +120,7 @@ class Stream(Iterator[Delta]):
         self._deltas.extend(output.deltas)
 
 
-async def astream(service: Service, request: Request) -> AsyncIterator[Delta]:
+async def astream(service: Service, request: Request, *, streamed: bool = True) -> AsyncIterator[Delta]:
     """As a Stream, for an event loop. Cancelling, or closing the iterator, ends the request."""
     loop, outputs = asyncio.get_running_loop(), asyncio.Queue[Output]()
 
@@ -125,7 +128,7 @@ async def astream(service: Service, request: Request) -> AsyncIterator[Delta]:
         with suppress(RuntimeError):  # the loop is closed: nobody listens
             loop.call_soon_threadsafe(outputs.put_nowait, output)
 
-    ticket = service.add(request, sink)
+    ticket = service.add(request, sink, streamed=streamed)
     try:
         await asyncio.shield(asyncio.wrap_future(ticket.prepared))
         if not service.loaded:
@@ -143,7 +146,7 @@ async def astream(service: Service, request: Request) -> AsyncIterator[Delta]:
 
 
 async def agenerate(service: Service, request: Request) -> Completion:
-    async with aclosing(astream(service, request)) as deltas:  # type: ignore[type-var]
+    async with aclosing(astream(service, request, streamed=False)) as deltas:  # type: ignore[type-var]
         async for delta in deltas:
             last = delta
     assert last.completion is not None
@@ -166,7 +169,7 @@ def generate_many(
             while num_taken - num_ended < MOST_AHEAD and len(window) < MOST_KEPT:
                 if (request := next(source, None)) is None:
                     break
-                window.append((request, Stream(service, request, on_end=lambda: ended.put(None))))
+                window.append((request, Stream(service, request, streamed=False, on_end=lambda: ended.put(None))))
                 num_taken += 1
             ready = not window or window[0][1].ended or not service.loaded
             while not ready or not ended.empty():

@@ -21,6 +21,7 @@ class Work:
         thinking: the prompt ends inside the reasoning.
         read_calls: tool calls are read out of the text.
         prepare_seconds: that media and prompt took, for Timings.
+        streamed: somebody reads the words as they come, so they shall not stop while others' prompts are read.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Work:
     thinking: bool = False
     read_calls: bool = True
     prepare_seconds: float = 0.0
+    streamed: bool = False
 
 
 Progress = tuple[Literal["vision", "prefill"], int, int]  # what, done, of
