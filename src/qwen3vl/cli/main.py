@@ -10,6 +10,7 @@ import typer
 
 from qwen3vl import __version__
 from qwen3vl.cli.ask import ask
+from qwen3vl.cli.bench import bench
 from qwen3vl.cli.chat import chat
 from qwen3vl.cli.coding import code
 from qwen3vl.cli.count import count
@@ -50,6 +51,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "investigate": investigate,
     "quantize": quantize,
     "random-checkpoint": random_checkpoint,
+    "bench": bench,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
