@@ -50,7 +50,10 @@ def library() -> ctypes.CDLL | None:
     path = next((path for path in _places() if path.is_file()), None)
     if wish == "off" or (path is None and not wish):
         if not wish:
-            logging.getLogger(__name__).warning("the CPU kernels were not built: plain torch is used, which is slower")
+            logging.getLogger(__name__).warning(
+                "the CPU kernels were not built: plain torch is used, which is slower. They come with the next "
+                "`pip install` on a machine with a C++17 compiler (g++ or clang++)"
+            )
         return None
     if path is None:
         raise InvalidParams(f"QWEN3VL_CPU_KERNELS={wish}: the CPU kernels were not built")
