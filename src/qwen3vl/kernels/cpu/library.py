@@ -35,6 +35,13 @@ _SIGNATURES = {
         [c_int, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_int, c_void_p],
     ),
     "qwen3vl_rows": (c_int, [c_void_p, c_int, c_void_p, c_int64, c_int64, c_int64, c_void_p]),
+    "qwen3vl_norm": (
+        None,
+        [c_int, c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_double, c_int64, c_int64, c_void_p, c_void_p],
+    ),
+    "qwen3vl_turn": (None, [c_void_p]),
+    "qwen3vl_swiglu": (None, [c_int, c_void_p, c_int64, c_void_p, c_int64, c_int64, c_int64, c_void_p]),
+    "qwen3vl_gelu_tanh": (None, [c_int, c_void_p, c_int64]),
     "qwen3vl_probe_read": (c_double, [c_void_p, c_int64]),
     "qwen3vl_probe_arithmetic": (c_double, [c_int, c_double]),
 }

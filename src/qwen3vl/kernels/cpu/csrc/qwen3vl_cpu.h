@@ -59,3 +59,35 @@ struct Qwen3vlAttention {
   double scale;              // of scores
 };
 QWEN3VL_API void qwen3vl_attention(const Qwen3vlAttention* attention);
+
+// The steps of a layer between its products. Values are float32 or, with is_bf16, bfloat16, rounded where plain torch
+// rounds them. What comes of a row depends on that row alone.
+//
+// out = x / rms(x) * weight or, with mean_too, (x - mean) / deviation * weight + bias, over rows of `size`. With a delta
+// that is added first: sum = x + delta is kept, and normalised. sum may be x or delta.
+QWEN3VL_API void qwen3vl_norm(int is_bf16, int mean_too, const void* x_RD, const void* delta_RD, const void* weight_D,
+                              const void* bias_D, double eps, int64_t rows, int64_t size, void* sum_RD, void* out_RD);
+// Queries and keys, in place: each head is normalised (where there is a weight), then each pair (x[i], x[i + H / 2]) is
+// turned by its angle. With slots, keys and values are then put into a cache: of the same type, or, with scales, as int8
+// (see model/int8_cache.py). Strides are in elements; the heads of a token and the values of a head are neighbours.
+struct Qwen3vlTurn {
+  void *q, *k;
+  const void* v;  // read only where there are slots
+  int64_t is_bf16, tokens, q_heads, kv_heads, size;  // size: even, at most 512
+  int64_t q_token, k_token, v_token;
+  const void *q_weight, *k_weight;  // [H]; both or none
+  double eps;
+  const void *cosine, *sine;  // [T, H]
+  int64_t angles_are_bf16;    // in bfloat16 every product is rounded, in float32 only the result
+  const int64_t* slots;       // [T], or null
+  void *keys, *values;        // [K, slots, H]
+  int64_t cache_head, cache_slot;
+  float *key_scales, *value_scales;  // [K, slots], or null
+  int64_t scale_head;
+};
+QWEN3VL_API void qwen3vl_turn(const Qwen3vlTurn* turn);
+// out = silu(gate) * up; the rows of gate and up may lie apart. out may be gate or up.
+QWEN3VL_API void qwen3vl_swiglu(int is_bf16, const void* gate, int64_t gate_row, const void* up, int64_t up_row,
+                                int64_t rows, int64_t size, void* out_RI);
+// GELU in its tanh form, in place.
+QWEN3VL_API void qwen3vl_gelu_tanh(int is_bf16, void* x, int64_t count);
