@@ -87,7 +87,7 @@ struct Product {
 
 using namespace qwen3vl;
 
-int qwen3vl_abi_version() { return 3; }
+int qwen3vl_abi_version() { return 4; }
 const char* qwen3vl_isa() { return kernels->name; }
 void qwen3vl_set_threads(int count) { set_threads(count); }
 int qwen3vl_threads() { return num_threads(); }
