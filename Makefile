@@ -4,7 +4,7 @@ BIN   := $(VENV)/bin
 PICTURE ?= examples/media/receipt.png
 QUESTION ?= What was paid for the coffee?
 
-.PHONY: help demo test test-slow test-gpu check lint types format clean
+.PHONY: help demo test test-slow test-gpu check sanitize lint types format clean
 
 help:             ## show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,6 +33,10 @@ types: $(VENV)/.dev  ## mypy
 format: $(VENV)/.dev  ## let ruff rewrite
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+sanitize: $(VENV)/.dev  ## the CPU kernels with the compiler's sanitizers (minutes)
+	bash scripts/sanitize_kernels.sh
+	bash scripts/sanitize_kernels.sh threads
 
 clean:            ## remove what the demo and the caches left
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache .hypothesis
