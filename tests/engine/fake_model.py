@@ -20,6 +20,7 @@ from qwen3vl.inputs import ModelInputs
 from qwen3vl.model.attention import ForwardContext
 from qwen3vl.model.cache import PagedKVCache
 from qwen3vl.model.positions import mrope_positions
+from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.model.vision import VisualFeatures
 from tests import models
 
@@ -42,6 +43,8 @@ class FakeModel:
         self.config = replace(config, text=text, image_token_id=50, video_token_id=51, vision_start_token_id=52)
         self.device, self.dtype, self.visual = torch.device("cpu"), torch.float64, FakeTower()
         self.passes: list[tuple[int, ...]] = []  # lengths of the segments of each
+
+    encode_visual_steps: Any = Qwen3VL.encode_visual_steps
 
     def new_cache(self, num_blocks: int, block_size: int, *_: Any, **__: Any) -> PagedKVCache:
         cache = PagedKVCache(self.config.text, num_blocks, block_size, torch.float64, [self.device])

@@ -103,7 +103,7 @@ def test_pictures_are_seen_together_while_answers_grow_that_nobody_reads_along(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Six pictures of 64 patches in three pieces each; 100 patches are enough for a step."""
-    monkeypatch.setattr("qwen3vl.engine.engine.PATCHES_PER_PIECE", 100)
+    monkeypatch.setattr("qwen3vl.engine.engine.PATCHES_PER_CHUNK", 100)
     timed = growing(streamed=False)
     for i in range(6):
         timed.add(f"picture {i}", 3, ("image", 8, 8), seed=i, num_tokens=2)

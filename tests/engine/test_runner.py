@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from qwen3vl import reference
-from qwen3vl.engine import runner as runner_module
 from qwen3vl.engine.sequence import Prompt
+from qwen3vl.model import qwen3vl
 from tests.engine.driving import expected, model
 from tests.engine.prompts import alone, greedy, make_inputs
 from tests.models import Part, difference
@@ -23,7 +23,7 @@ def test_tokens_of_the_reference(max_tokens: int) -> None:
 @pytest.mark.parametrize("patches", [1, 16, 40, 4096])
 def test_pieces_of_the_tower(patches: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five frames of 16 patches go through one, two or all at a time: the same features, and all patches counted."""
-    monkeypatch.setattr(runner_module, "PATCHES_PER_PIECE", patches)
+    monkeypatch.setattr(qwen3vl, "PATCHES_PER_CHUNK", patches)
     inputs = make_inputs(model().config, *PARTS)
     runner, sequence = alone(model(), Prompt.of(inputs, model().config))
     done, blocks = [], model().config.vision.depth

@@ -155,9 +155,9 @@ def test_frames_in_chunks_are_frames_at_once(monkeypatch: pytest.MonkeyPatch) ->
     prompt = models.make_prompt(model.config, *PROMPTS["pictures and video"])
     whole = models.encode(model, [prompt])
     monkeypatch.setattr("qwen3vl.model.qwen3vl.PATCHES_PER_CHUNK", 30)
-    done: list[tuple[int, int]] = []
-    parts = model.encode_visuals(prompt.patches_PC, prompt.frames, lambda n, of: done.append((n, of)))
-    assert len(done) > 2 and done[-1] == (len(prompt.patches_PC), len(prompt.patches_PC))
+    parts = model.encode_visuals(prompt.patches_PC, prompt.frames)
+    done = list(model.encode_visual_steps(lambda start, end: prompt.patches_PC[start:end], prompt.frames))
+    assert len(set(done)) > 2 and done == sorted(done) and 0 < done[-1] < len(prompt.patches_PC)
     assert models.difference(parts.embeddings_MD, whole.embeddings_MD) <= models.TOLERANCE
     for a, b in zip(parts.deepstack, whole.deepstack, strict=True):
         assert models.difference(a, b) <= models.TOLERANCE

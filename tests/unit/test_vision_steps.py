@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import pytest
 import torch
@@ -31,7 +31,11 @@ def same(a: VisualFeatures, b: VisualFeatures) -> bool:
     return all(torch.equal(x, y) for x, y in pairs)
 
 
-def finish(steps: Generator[None, None, VisualFeatures]) -> tuple[VisualFeatures, int]:
+def reader(patches: torch.Tensor) -> Callable[[int, int], torch.Tensor]:
+    return lambda start, end: patches[start:end]
+
+
+def finish(steps: Generator[object, None, VisualFeatures]) -> tuple[VisualFeatures, int]:
     """-> what came out, and after how many pieces."""
     count = 0
     while True:
@@ -52,17 +56,18 @@ def test_a_piece_is_a_block(model: Qwen3VL) -> None:
 
 @torch.no_grad()
 def test_pieces_of_two_videos_in_turn(model: Qwen3VL, monkeypatch: pytest.MonkeyPatch) -> None:
-    """124 patches in chunks of at most 50: 48 + 48 + 28, so three times the depth; both keep their own bits."""
+    """124 patches in chunks of at most 50: 48 + 48 + 28, so three times the blocks, and the mergers but for the last.
+    Both keep their own bits."""
     monkeypatch.setattr(qwen3vl, "PATCHES_PER_CHUNK", 50)
     videos = [patches_of(model, FRAMES, seed) for seed in (1, 2)]
     alone = [model.encode_visuals(video, FRAMES) for video in videos]
     assert not same(*alone)
-    first, second = (model.encode_visual_steps(video, FRAMES) for video in videos)
+    first, second = (model.encode_visual_steps(reader(video), FRAMES) for video in videos)
     for _ in range(4):
         next(first)
         next(second)
     (late, late_pieces), (early, _) = finish(second), finish(first)
-    assert late_pieces == 3 * model.config.vision.depth - 4
+    assert late_pieces == 3 * (model.config.vision.depth + 1) - 1 - 4
     assert same(early, alone[0]) and same(late, alone[1])
 
 

@@ -17,7 +17,7 @@ from qwen3vl.engine.block_manager import BlockManager
 from qwen3vl.engine.job import Job, Tokenizer
 from qwen3vl.engine.metrics import Recorder
 from qwen3vl.engine.pace import Pace
-from qwen3vl.engine.runner import PATCHES_PER_PIECE, Runner
+from qwen3vl.engine.runner import Runner
 from qwen3vl.engine.sampler import BatchSampler, SampledToken
 from qwen3vl.engine.scheduler import Batch, Scheduler
 from qwen3vl.engine.sequence import Sequence
@@ -25,7 +25,7 @@ from qwen3vl.engine.settings import EngineSettings
 from qwen3vl.engine.vision_cache import VisionCache
 from qwen3vl.engine.work import Output, Progress, Work
 from qwen3vl.errors import ContextTooLong, GenerationError, Qwen3VLError
-from qwen3vl.model.qwen3vl import Qwen3VL
+from qwen3vl.model.qwen3vl import PATCHES_PER_CHUNK, Qwen3VL
 from qwen3vl.types import Delta
 
 
@@ -123,7 +123,7 @@ class Engine:
 
         Every pass that decodes costs about the same, however few there are to decode: so they had better be many.
         """
-        enough = PATCHES_PER_PIECE if batch.num_decoding and not batch.num_streamed else 0
+        enough = PATCHES_PER_CHUNK if batch.num_decoding and not batch.num_streamed else 0
         for sequence in batch.looking:
             while (job := sequence.job) is not None and job.work.id in self.jobs:
                 if not self.runner.needs_look(sequence, self.settings.max_batched_tokens):

@@ -22,8 +22,6 @@ from qwen3vl.model.cache import BlockTable, PagedKVCache
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.model.vision import VisualFeatures
 
-PATCHES_PER_PIECE = 4096  # bounds the tower's memory, and how long others wait for one of its blocks
-
 
 @dataclass(frozen=True, slots=True)
 class PassInputs:
@@ -37,13 +35,22 @@ class PassInputs:
     logits_at_R: Tensor
 
 
+@dataclass(slots=True)
+class _Looking:
+    """The vision tower in the middle of picture or video `number` of a prompt."""
+
+    number: int
+    steps: Generator[int, None, VisualFeatures]
+    patches_done: int = 0
+
+
 class Runner:
     """Runs one model over one cache; knows nothing of text, settings or requests."""
 
     def __init__(self, model: Qwen3VL, cache: PagedKVCache, vision_cache: VisionCache | None = None) -> None:
         self.model, self.cache = model, cache
         self.vision_cache = VisionCache(0) if vision_cache is None else vision_cache  # an empty one is falsy
-        self._looking: dict[Sequence, tuple[int, Generator[int, None, tuple[VisualFeatures, int]]]] = {}
+        self._looking: dict[Sequence, _Looking] = {}
 
     def needs_look(self, sequence: Sequence, num_tokens: int) -> bool:
         """Whether the next `num_tokens` tokens show something that is neither seen nor remembered."""
@@ -53,8 +60,8 @@ class Runner:
             if features is None:
                 return True
             sequence.features[visual] = features
-            if self._looking.get(sequence, (None,))[0] == visual:  # another request has seen it to the end meanwhile
-                self.forget(sequence)
+            if (looking := self._looking.get(sequence)) is not None and looking.number == visual:
+                self.forget(sequence)  # another request has seen it to its end meanwhile
             if sequence.job is not None:
                 sequence.job.remembered.add(visual)
         return False
@@ -65,19 +72,19 @@ class Runner:
         if sequence not in self._looking:
             number = sequence.next_unseen(num_tokens)
             assert number is not None
-            self._looking[sequence] = number, self._encode(sequence.prompt.inputs.visuals[number])
-        number, steps = self._looking[sequence]
-        visual = sequence.prompt.inputs.visuals[number]
+            self._looking[sequence] = _Looking(number, self._encode(sequence.prompt.inputs.visuals[number]))
+        looking = self._looking[sequence]
+        before, visual = looking.patches_done, sequence.prompt.inputs.visuals[looking.number]
         try:
-            return next(steps)
+            looking.patches_done = next(looking.steps)
         except StopIteration as end:
             del self._looking[sequence]
-            features, num_patches = end.value
-            sequence.features[number] = features
-            self.vision_cache.put(visual.receipt.digest, features)
+            looking.patches_done = len(visual.patches)
+            sequence.features[looking.number] = end.value
+            self.vision_cache.put(visual.receipt.digest, end.value)
             if sequence.job is not None:
-                sequence.job.seen.add(number)
-            return num_patches
+                sequence.job.seen.add(looking.number)
+        return looking.patches_done - before
 
     def forget(self, sequence: Sequence) -> None:
         """The sequence waits or has ended: what was begun for it is dropped."""
@@ -153,37 +160,13 @@ class Runner:
             torch.from_numpy(ends[[number for number, _ in batch.writing]] - 1).to(device),
         )
 
-    def _encode(self, visual: Visual) -> Generator[int, None, tuple[VisualFeatures, int]]:
-        """A picture or video through the tower, a bounded number of frames at a time.
-
-        Stops after each block and each part; gives the patches that are done since it stopped last.
-        """
+    def _encode(self, visual: Visual) -> Generator[int, None, VisualFeatures]:
         frames, height, width = visual.grid_thw
-        area, merged = height * width, self.model.config.vision.spatial_merge_size**2
-        count = max(1, PATCHES_PER_PIECE // area)
-        whole: VisualFeatures | None = None
-        for first in range(0, frames, count):
-            last = min(first + count, frames)
-            patches_PC = torch.from_numpy(visual.patches.read(first * area, last * area)).to(self.model.device)
-            part = yield from _zeros(self.model.visual.encode_steps(patches_PC, [(height, width)] * (last - first)))
-            if count >= frames:
-                return part, len(patches_PC)
-            whole = whole or part.empty_like(frames * area // merged)
-            whole.put(first * area // merged, part)  # in place: joining at the end would hold everything twice
-            if last < frames:
-                yield len(patches_PC)
-        assert whole is not None
-        return whole, len(patches_PC)
 
+        def read(start: int, end: int) -> Tensor:
+            return torch.from_numpy(visual.patches.read(start, end))
 
-def _zeros(steps: Generator[None, None, VisualFeatures]) -> Generator[int, None, VisualFeatures]:
-    """The same steps; with none of them are patches done."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-        yield 0
+        return self.model.encode_visual_steps(read, [(height, width)] * frames)
 
 
 def _part(chunk: Chunk) -> tuple[BlockTable, int, int]:

@@ -7,7 +7,7 @@ C values of a patch, R rows of logits, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,9 @@ from qwen3vl.model.layers import Linear
 from qwen3vl.model.text import TextAttention, TextModel
 from qwen3vl.model.vision import Grid, VisionAttention, VisionTower, VisualFeatures, run_to_end
 
-Progress = Callable[[int, int], None]  # (done, of)
+T = TypeVar("T")
 
-PATCHES_PER_CHUNK = 4096  # of the vision tower: bounds its memory, and the length of its pieces of work
+PATCHES_PER_CHUNK = 4096  # of the vision tower: bounds its memory, and how long others wait for one of its blocks
 
 
 class Qwen3VL(nn.Module):
@@ -74,39 +74,38 @@ class Qwen3VL(nn.Module):
         kind = PagedKVCache if kv_dtype is None else Int8KVCache
         return kind(self.config.text, num_blocks, block_size, self.dtype, devices)
 
-    def encode_visuals(
-        self, patches_PC: Tensor, frames: Sequence[Grid], progress: Progress | None = None
-    ) -> VisualFeatures:
-        """Run the vision tower, a bounded number of frames at a time.
-
-        `frames` are the grids of all frames in order; `progress` is told patches done and in all.
-        """
-        return run_to_end(self.encode_visual_steps(patches_PC, frames, progress))
+    def encode_visuals(self, patches_PC: Tensor, frames: Sequence[Grid]) -> VisualFeatures:
+        """Run the vision tower, a bounded number of frames at a time. `frames` are their grids, in order."""
+        total, covered = len(patches_PC), sum(height * width for height, width in frames)
+        assert covered == total, f"{total} patches, but the frames' grids cover {covered}"
+        return run_to_end(self.encode_visual_steps(lambda start, end: patches_PC[start:end], frames))
 
     def encode_visual_steps(
-        self, patches_PC: Tensor, frames: Sequence[Grid], progress: Progress | None = None
-    ) -> Generator[None, None, VisualFeatures]:
-        """`encode_visuals` in pieces: stops after each block of each chunk of frames.
+        self, read: Callable[[int, int], Tensor], frames: Sequence[Grid]
+    ) -> Generator[int, None, VisualFeatures]:
+        """`encode_visuals` in pieces: stops after each block, and between chunks of frames.
 
-        A piece is one block over at most PATCHES_PER_CHUNK patches, or over one frame that is larger.
+        A piece is one block over at most PATCHES_PER_CHUNK patches, or over one frame that is larger; or the
+        mergers at its end. Each gives how many patches are done with the whole tower.
+
+        Args:
+            read: (start, end) -> those of the patches, asked for in order, each once.
         """
-        total, start, merged = len(patches_PC), 0, self.config.vision.spatial_merge_size**2
-        covered = sum(height * width for height, width in frames)
-        assert covered == total, f"{total} patches, but the frames' grids cover {covered}"
-        chunks = _chunks(frames, PATCHES_PER_CHUNK)
-        joined: VisualFeatures | None = None
+        start, total = 0, sum(height * width for height, width in frames)
+        chunks, merged = _chunks(frames, PATCHES_PER_CHUNK), self.config.vision.spatial_merge_size**2
+        whole: VisualFeatures | None = None
         for chunk in chunks:
             end = start + sum(height * width for height, width in chunk)
-            part = yield from self.visual.encode_steps(patches_PC[start:end].to(self.device), chunk)
-            if joined is None:
-                joined = part if len(chunks) == 1 else part.empty_like(total // merged)
-            if joined is not part:  # written in place: joining at the end would hold everything twice
-                joined.put(start // merged, part)
+            part = yield from _giving(start, self.visual.encode_steps(read(start, end).to(self.device), chunk))
+            if len(chunks) == 1:
+                return part
+            whole = whole or part.empty_like(total // merged)
+            whole.put(start // merged, part)  # in place: joining at the end would hold everything twice
             start = end
-            if progress is not None:
-                progress(start, total)
-        assert joined is not None, "no frames"
-        return joined
+            if start < total:
+                yield start
+        assert whole is not None, "no frames"
+        return whole
 
     def forward(
         self,
@@ -134,6 +133,16 @@ class Qwen3VL(nn.Module):
         if visual_at_M is None:
             visual_at_M = placeholders(input_ids_T, (self.config.image_token_id, self.config.video_token_id))
         return fuse(embeddings_TD, features, visual_at_M)
+
+
+def _giving(value: int, steps: Generator[None, None, T]) -> Generator[int, None, T]:
+    """The same steps; each gives `value`."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+        yield value
 
 
 def _chunks(frames: Sequence[Grid], limit: int) -> list[list[Grid]]:
