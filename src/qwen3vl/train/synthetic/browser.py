@@ -1,5 +1,6 @@
 """Pages of our own in one real Chromium that renders many of them, and the boxes of what can be clicked.
 
+    drawn(rng, side, family, build)       one of the pages of a family, by chance
     shown(side, family, number, build)    page `number` of a family of pages: rendered, or read from the folder
                                           that the environment variable QWEN3VL_SYNTHETIC_PAGES names
 
@@ -16,6 +17,7 @@ import contextlib
 import io
 import json
 import os
+import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from PIL import Image
 from qwen3vl.errors import RenderError
 from qwen3vl.tasks.chromium import Browser, open_browser
 from qwen3vl.train.synthetic.sample import PixelBox, Side
+from qwen3vl.train.synthetic.sides import rng_of
 
 FOLDER = "QWEN3VL_SYNTHETIC_PAGES"
 PAGES_PER_BROWSER = 2000
@@ -150,6 +153,15 @@ def renderer() -> Renderer:
         _renderers[os.getpid()] = made = Renderer()
         atexit.register(made.close)
     return _renderers[os.getpid()]
+
+
+def drawn(rng: random.Random, side: Side, family: str, build: Callable[[random.Random, Side], Page]) -> Shown:
+    """One of the pages of a family and side, with at least one target."""
+    while True:
+        number = rng.randrange(NUM_PAGES)
+        page = shown(side, family, number, lambda n=number: build(rng_of(side, 0, f"{family} page", n), side))
+        if page.targets:
+            return page
 
 
 def shown(side: Side, family: str, number: int, build: Callable[[], Page]) -> Shown:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import html
 import random
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from qwen3vl.train.synthetic import interface_words as texts
-from qwen3vl.train.synthetic.browser import NUM_PAGES, Page, Shown, shown
+from qwen3vl.train.synthetic.browser import Page, Shown, drawn
 from qwen3vl.train.synthetic.page_blocks import Blocks, mark
 from qwen3vl.train.synthetic.page_style import draw_style
 from qwen3vl.train.synthetic.sample import Side
-from qwen3vl.train.synthetic.sides import combined, rng_of
+from qwen3vl.train.synthetic.sides import combined
 
 Builder = Callable[[random.Random, Side], Page]
 FRAMES = ("top", "side", "both", "bare", "centred")
@@ -29,15 +29,7 @@ def layouts(side: Side) -> tuple[str, ...]:
 
 def draw_page(rng: random.Random, side: Side) -> Shown:
     """One of the pages of a side, with at least one target."""
-    while True:
-        number = rng.randrange(NUM_PAGES)
-        page = shown(side, "web", number, partial(_numbered, side, number))
-        if page.targets:
-            return page
-
-
-def _numbered(side: Side, number: int) -> Page:
-    return build(rng_of(side, 0, "web page", number), side)
+    return drawn(rng, side, "web", build)
 
 
 def build(rng: random.Random, side: Side) -> Page:

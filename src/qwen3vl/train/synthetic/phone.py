@@ -6,17 +6,17 @@ import html
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from qwen3vl.agent.actions import mobile_request
 from qwen3vl.train.synthetic import interface_words as texts
 from qwen3vl.train.synthetic.answers import XY, middle, mobile_call
-from qwen3vl.train.synthetic.browser import NUM_PAGES, Page, Shown, Target, shown
+from qwen3vl.train.synthetic.browser import Page, Shown, Target, drawn
 from qwen3vl.train.synthetic.page_blocks import Blocks, mark
 from qwen3vl.train.synthetic.page_style import draw_style
 from qwen3vl.train.synthetic.pages import document
 from qwen3vl.train.synthetic.sample import ActionTruth, Mark, Side, SyntheticSample, Task
-from qwen3vl.train.synthetic.sides import combined, rng_of
+from qwen3vl.train.synthetic.sides import combined
 from qwen3vl.train.synthetic.widget_tasks import turns
 from qwen3vl.train.synthetic.words import invented, number, price, word
 
@@ -31,15 +31,7 @@ def layouts(side: Side) -> tuple[str, ...]:
 
 def draw_phone(rng: random.Random, side: Side) -> Shown:
     """One of the phone's pages of a side, with at least one target."""
-    while True:
-        number_ = rng.randrange(NUM_PAGES)
-        page = shown(side, "phone", number_, partial(_numbered, side, number_))
-        if page.targets:
-            return page
-
-
-def _numbered(side: Side, number_: int) -> Page:
-    return build(rng_of(side, 0, "phone page", number_), side)
+    return drawn(rng, side, "phone", build)
 
 
 def build(rng: random.Random, side: Side) -> Page:
