@@ -20,6 +20,7 @@ import os
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -157,9 +158,13 @@ def renderer() -> Renderer:
 
 def drawn(rng: random.Random, side: Side, family: str, build: Callable[[random.Random, Side], Page]) -> Shown:
     """One of the pages of a family and side, with at least one target."""
+
+    def numbered(number: int) -> Page:
+        return build(rng_of(side, 0, f"{family} page", number), side)
+
     while True:
         number = rng.randrange(NUM_PAGES)
-        page = shown(side, family, number, lambda n=number: build(rng_of(side, 0, f"{family} page", n), side))
+        page = shown(side, family, number, partial(numbered, number))
         if page.targets:
             return page
 
