@@ -85,7 +85,7 @@ def synthetic(
 
     \b
         qwen3vl eval synthetic --model my-model --count 200
-        qwen3vl eval synthetic --model my-model --tasks count,read-line --show-mistakes 12 --out eval
+        qwen3vl eval synthetic --model my-model --tasks count,read_line --show-mistakes 12 --out eval
 
     Decoding is greedy, and the samples depend on side, seed and installed fonts alone. Intervals hold the true value
     in 95 of 100 cases. Exit codes: 0 done, however wrong the answers; 1 requests failed; 2 wrong usage.
