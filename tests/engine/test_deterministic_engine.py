@@ -3,23 +3,19 @@ across chunk borders, cache hits and preemption."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
-import pytest
 import torch
 
 from qwen3vl.engine.engine import Engine
 from qwen3vl.engine.settings import EngineSettings
 from qwen3vl.engine.work import Work
-from qwen3vl.model import tile_attention
-from qwen3vl.model.checkpoint import load_model
-from qwen3vl.model.deterministic import make_deterministic
-from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.types import Completion
 from tests import models
+from tests.deterministic_models import kinds, load, short_blocks  # noqa: F401
 from tests.engine.driving import NumberTokenizer, drive, work_of
 from tests.engine.prompts import make_inputs
 from tests.models import Part
@@ -30,23 +26,6 @@ REQUESTS: dict[str, tuple[Part, ...]] = {
     "video": (3, ("video", 3, 4, 6), 6),
     "all": (2, ("image", 4, 6), 3, ("video", 2, 4, 4), 5, ("image", 6, 8), 14),
 }
-KINDS = [("4b", torch.float32), ("4b", torch.bfloat16), ("30b-a3b", torch.float32), ("30b-a3b", torch.bfloat16)]
-kinds = pytest.mark.parametrize(("edition", "dtype"), KINDS)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _short_blocks() -> Iterator[None]:
-    """Prompts of some tens of tokens then have several blocks of keys."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tile_attention, "BLOCK", 32)
-        yield
-
-
-@cache
-def load(edition: str, dtype: torch.dtype) -> Qwen3VL:
-    model = load_model(models.small_folder(edition), dtype=dtype)
-    make_deterministic(model)
-    return model
 
 
 def engine_of(edition: str, dtype: torch.dtype, num_blocks: int = 200, **settings: Any) -> Engine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
@@ -20,25 +20,8 @@ from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.model.tile_attention import runs_between
 from qwen3vl.model.vision import VisualFeatures
 from tests import models
+from tests.deterministic_models import kinds, load, short_blocks  # noqa: F401
 from tests.models import Cached
-
-KINDS = [("4b", torch.float32), ("4b", torch.bfloat16), ("30b-a3b", torch.float32), ("30b-a3b", torch.bfloat16)]
-kinds = pytest.mark.parametrize(("edition", "dtype"), KINDS)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _short_blocks() -> Iterator[None]:
-    """Prompts of some tens of tokens then have several blocks of keys."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tile_attention, "BLOCK", 32)
-        yield
-
-
-@cache
-def load(edition: str, dtype: torch.dtype) -> Qwen3VL:
-    model = load_model(models.small_folder(edition), dtype=dtype)
-    make_deterministic(model)
-    return model
 
 
 @cache
