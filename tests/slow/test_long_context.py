@@ -27,7 +27,7 @@ from qwen3vl.engine.scheduler import Batch, Chunk
 from qwen3vl.engine.sequence import Prompt
 from qwen3vl.errors import ContextTooLong
 from qwen3vl.inputs import ModelInputs
-from qwen3vl.model.attention import ForwardContext, SdpaAttention, write
+from qwen3vl.model.attention import ForwardContext, SdpaAttention
 from qwen3vl.model.qwen3vl import Qwen3VL
 from tests import models
 from tests.engine.prompts import alone, as_inputs
@@ -46,7 +46,6 @@ class SkippedFirst(SdpaAttention):
 
     def cached(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, context: ForwardContext, layer: int) -> Tensor:
         if context.segments[0].past < self.start:
-            write(context, layer, k_TKH, v_TKH)
             return torch.zeros_like(q_TNH)
         return super().cached(q_TNH, k_TKH, v_TKH, context, layer)
 

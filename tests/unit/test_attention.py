@@ -24,6 +24,7 @@ from qwen3vl.model.attention import (
     attend_with_lse_plain,
     join,
     make_attention,
+    write,
 )
 from qwen3vl.model.cache import BlockTable, PagedKVCache
 from qwen3vl.model.packed_attention import PackedLayout
@@ -66,6 +67,7 @@ def through_cache(
     cache = new_cache(len(k_KSH), q_TNH.shape[2], max(blocks) + 1, size, q_TNH.dtype)
     cache.write(0, torch.from_numpy(table.slots(0, past)), k_SKH[:past], v_SKH[:past])
     context = ForwardContext.paged(cache, [(table, past, len(q_TNH))])
+    write(context, 0, k_SKH[past:], v_SKH[past:])
     out = attention.cached(q_TNH, k_SKH[past:], v_SKH[past:], context, 0)
     held = cache.gather(0, torch.from_numpy(table.slots(0, length)))
     assert torch.equal(held[0], k_KSH) and torch.equal(held[1], v_KSH)
@@ -151,6 +153,7 @@ def test_chunks_of_a_prompt_are_the_prompt(sizes: list[int]) -> None:
     parts, start = [], 0
     for size in sizes:
         part, context = slice(start, start + size), ForwardContext.paged(cache, [(table, start, size)])
+        write(context, 0, k_TKH[part], v_TKH[part])
         parts.append(SdpaAttention().cached(q[part], k_TKH[part], v_TKH[part], context, 0))
         start += size
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=1e-5)
@@ -169,6 +172,7 @@ def test_sequences_in_one_pass_do_not_see_each_other() -> None:
         torch.cat([each[i][:, past:].transpose(0, 1) for each, (past, _) in zip(alone, lengths, strict=True)])
         for i in (1, 2)
     )
+    write(context, 0, k, v)
     out = SdpaAttention().cached(q, k, v, context, 0)
     for segment, each in zip(context.segments, alone, strict=True):
         expected = written_out(*each)[0]
@@ -204,6 +208,7 @@ def test_no_matrix_of_all_queries_by_all_keys(past: int) -> None:
     cache.write(0, torch.from_numpy(table.slots(0, past)), k_SKH[:past], v_SKH[:past])
     context = ForwardContext.paged(cache, [(table, past, 2048)])
     with Sizes() as sizes:
+        write(context, 0, k_SKH[past:], v_SKH[past:])
         out = SdpaAttention().cached(q, k_SKH[past:], v_SKH[past:], context, 0)
     assert sizes.largest <= max(4 * q.numel(), 12 * 512 * 16), sizes.largest  # the pool itself is one of the tensors
     with Sizes() as sizes:  # the measure does see such a matrix

@@ -136,7 +136,7 @@ def test_turning_without_norm(dtype: torch.dtype, size: int) -> None:
     q, k, v = both.unflatten(-1, (3, 2, size)).unbind(1)
     rotary = angles(11, size, torch.float32)
     expected, values = [turned(x, None, *rotary) for x in (q, k)], v.clone()
-    assert steps.can_turn(q, k)
+    assert steps.can_turn(q, k, v)
     steps.turn_(q, k, v, rotary)
     assert torch.equal(q, expected[0]) and torch.equal(k, expected[1]) and torch.equal(v, values)
 
@@ -193,5 +193,6 @@ def test_what_the_kernels_do_not_take() -> None:
     with torch.inference_mode(False), torch.enable_grad():
         assert not steps.can_run(torch.zeros(2, 8))
     heads = torch.zeros(2, 3, 8)
-    assert steps.can_turn(heads, heads) and not steps.can_turn(heads.transpose(0, 1), heads)
-    assert not steps.can_turn(torch.zeros(2, 3, 7), torch.zeros(2, 3, 7))
+    assert steps.can_turn(heads, heads, heads) and not steps.can_turn(heads.transpose(0, 1), heads, heads)
+    odd, wide = torch.zeros(2, 3, 7), torch.zeros(2, 3, 514)
+    assert not steps.can_turn(odd, odd, odd) and not steps.can_turn(wide, wide, wide)

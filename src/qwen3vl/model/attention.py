@@ -79,6 +79,11 @@ class ForwardContext:
     def num_tokens(self) -> int:
         return self.segments[-1].start + self.segments[-1].length
 
+    def held(self) -> PagedKVCache:
+        """-> the cache, of a context that has one."""
+        assert self.cache is not None, "this context has no cache"
+        return self.cache
+
     @classmethod
     def pack(cls, lengths: Sequence[int]) -> ForwardContext:
         """Whole sequences, without a cache."""
@@ -112,7 +117,8 @@ class Attention(Protocol):
     """A way to compute attention. Scores are scaled by H ** -0.5."""
 
     def cached(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, context: ForwardContext, layer: int) -> Tensor:
-        """Put k and v into the context's cache; each token attends to all of its sequence up to itself. -> out_TNH."""
+        """Each token attends to all of its sequence up to itself. k and v are in the context's cache already (see
+        `prepare_heads`). -> out_TNH."""
         ...
 
     def packed(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, layout: PackedLayout) -> Tensor:
@@ -128,8 +134,7 @@ class SdpaAttention:
     """torch's scaled_dot_product_attention; runs everywhere."""
 
     def cached(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, context: ForwardContext, layer: int) -> Tensor:
-        cache = write(context, layer, k_TKH, v_TKH)
-        out = []
+        cache, out = context.held(), []
         for segment in context.segments:
             q, k, v = q_TNH[segment.slice], k_TKH[segment.slice], v_TKH[segment.slice]
             if segment.length == 1:
@@ -161,8 +166,7 @@ class FlashAttention2:
         self._flash, self._flash_varlen = flash_attn_func, flash_attn_varlen_func
 
     def cached(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, context: ForwardContext, layer: int) -> Tensor:
-        cache = write(context, layer, k_TKH, v_TKH)
-        out = []
+        cache, out = context.held(), []
         for segment in context.segments:
             parts = segment.read(cache, layer, segment.past + segment.length)
             k_1SKH, v_1SKH = (torch.cat(x, 1).transpose(0, 1)[None] for x in zip(*parts, strict=True))
@@ -225,11 +229,10 @@ def attend_with_lse_plain(
     return (out / total[..., None]).to(q_NTH.dtype), peak + total.log()
 
 
-def write(context: ForwardContext, layer: int, k_TKH: Tensor, v_TKH: Tensor) -> PagedKVCache:
-    """Put the batch's keys and values into its cache. -> the cache."""
-    assert context.cache is not None and context.slot_mapping_T is not None, "this context has no cache"
-    context.cache.write(layer, context.slot_mapping_T, k_TKH, v_TKH)
-    return context.cache
+def write(context: ForwardContext, layer: int, k_TKH: Tensor, v_TKH: Tensor) -> None:
+    """Put the batch's keys and values into its cache."""
+    assert context.slot_mapping_T is not None
+    context.held().write(layer, context.slot_mapping_T, k_TKH, v_TKH)
 
 
 def _attend_one(q_1NH: Tensor, parts: Iterator[tuple[Tensor, Tensor]]) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from qwen3vl.config import TextConfig
+from qwen3vl.kernels.cpu.steps import Slots
 
 Run = tuple[int, int]  # slots from .. to, the second not included
 
@@ -49,6 +50,10 @@ class PagedKVCache:
         slots_T = slots_T.to(k_TKH.device)
         self._keys_KXH[layer].index_copy_(1, slots_T, k_TKH.transpose(0, 1))
         self._values_KXH[layer].index_copy_(1, slots_T, v_TKH.transpose(0, 1))
+
+    def slots(self, layer: int, slots_T: Tensor) -> Slots:
+        """Where `write` puts keys and values, for kernels that do it themselves."""
+        return Slots(slots_T, self._keys_KXH[layer], self._values_KXH[layer])
 
     def read(self, layer: int, run: Run) -> tuple[Tensor, Tensor]:
         """-> k_KSH, v_KSH of neighbouring slots: views."""

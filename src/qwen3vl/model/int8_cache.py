@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from qwen3vl.config import TextConfig
+from qwen3vl.kernels.cpu.steps import Slots
 from qwen3vl.model.cache import PagedKVCache, Run
 
 _LEAST_SCALE = 1e-30  # of a head that is all zeros
@@ -43,6 +44,10 @@ class Int8KVCache(PagedKVCache):
             q_TKH, scale_TK1 = quantize(x_TKH)
             values_KXH.index_copy_(1, slots_T, q_TKH.transpose(0, 1))
             scales_KX1.index_copy_(1, slots_T, scale_TK1.transpose(0, 1))
+
+    def slots(self, layer: int, slots_T: Tensor) -> Slots:
+        scales = self._key_scales_KX1[layer], self._value_scales_KX1[layer]
+        return Slots(slots_T, self._keys_KXH[layer], self._values_KXH[layer], scales)
 
     def read(self, layer: int, run: Run) -> tuple[Tensor, Tensor]:
         start, end = run

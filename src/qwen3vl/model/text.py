@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from qwen3vl.config import TextConfig
 from qwen3vl.model.attention import Attention, ForwardContext, SdpaAttention
 from qwen3vl.model.fusion import Fused
+from qwen3vl.model.heads import prepare_heads
 from qwen3vl.model.layers import Linear, RMSNorm, SwiGLU, empty_embedding
 from qwen3vl.model.moe import SparseMlp
 from qwen3vl.model.packed_attention import take_rows
-from qwen3vl.model.rope import mrope_axes, rotate, text_frequencies, text_rotary
+from qwen3vl.model.rope import mrope_axes, text_frequencies, text_rotary
 
 
 class TextModel(nn.Module):
@@ -105,9 +106,9 @@ class TextAttention(nn.Module):
     def forward(
         self, x_TD: Tensor, rotary: tuple[Tensor, Tensor], context: ForwardContext, rows_R: Tensor | None = None
     ) -> Tensor:
-        q_TNH = rotate(self.q_norm(self._heads(self.q_proj(x_TD))), *rotary)
-        k_TKH = rotate(self.k_norm(self._heads(self.k_proj(x_TD))), *rotary)
-        v_TKH = self._heads(self.v_proj(x_TD))
+        q_TNH, k_TKH, v_TKH = (self._heads(proj(x_TD)) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        norms = self.q_norm, self.k_norm
+        q_TNH, k_TKH, v_TKH = prepare_heads((q_TNH, k_TKH, v_TKH), rotary, norms, context, self.index)
         if context.layout is not None:
             out_TNH = self.attention.packed(q_TNH, k_TKH, v_TKH, context.layout)
         else:

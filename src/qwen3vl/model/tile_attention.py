@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qwen3vl.config import TextConfig
 from qwen3vl.errors import UnsupportedOption
-from qwen3vl.model.attention import ForwardContext, SdpaAttention, Segment, group_heads, ungroup_heads, write
+from qwen3vl.model.attention import ForwardContext, SdpaAttention, Segment, group_heads, ungroup_heads
 from qwen3vl.model.cache import PagedKVCache, Run
 from qwen3vl.model.packed_attention import PackedLayout
 from qwen3vl.model.row_tiles import plan, verified_tiles
@@ -39,8 +39,7 @@ class TileAttention(SdpaAttention):
         self._sizes = _verified_sizes(device, config.num_key_value_heads, config.head_dim, self._threads)
 
     def cached(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, context: ForwardContext, layer: int) -> Tensor:
-        cache = write(context, layer, k_TKH, v_TKH)
-        out = []
+        cache, out = context.held(), []
         for segment in context.segments:
             out.append(self._attend(q_TNH[segment.slice], segment.past, _from_cache(segment, cache, layer)))
         return out[0] if len(out) == 1 else torch.cat(out)

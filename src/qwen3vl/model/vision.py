@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from qwen3vl.config import VisionConfig
 from qwen3vl.model.attention import Attention, SdpaAttention
+from qwen3vl.model.heads import turn_patches
 from qwen3vl.model.layers import Linear, empty_embedding
 from qwen3vl.model.packed_attention import PackedLayout
-from qwen3vl.model.rope import rotate, vision_rotary
+from qwen3vl.model.rope import vision_rotary
 
 T = TypeVar("T")
 Grid = tuple[int, int]  # patches along height and width of one frame
@@ -208,8 +209,7 @@ class VisionAttention(nn.Module):
         self.attention: Attention = SdpaAttention()
 
     def forward(self, x_PV: Tensor, rotary: tuple[Tensor, Tensor], layout: PackedLayout) -> Tensor:
-        q_PNH, k_PNH, v_PNH = self.qkv(x_PV).unflatten(-1, (3, self.num_heads, -1)).unbind(1)
-        q_PNH, k_PNH = (rotate(x.float(), *rotary).to(x_PV.dtype) for x in (q_PNH, k_PNH))
+        q_PNH, k_PNH, v_PNH = turn_patches(self.qkv(x_PV).unflatten(-1, (3, self.num_heads, -1)), rotary)
         return self.proj(self.attention.frames(q_PNH, k_PNH, v_PNH, layout).flatten(1))
 
 

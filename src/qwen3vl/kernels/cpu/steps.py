@@ -64,7 +64,7 @@ def gelu_tanh_(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Where keys and values are kept: `keys`, `values` [K, X, H] of the queries' type, or int8 with `scales` [K, X, 1]."""
+    """Where the tokens' keys and values are kept: of the queries' type, or int8 with scales."""
 
     slots_T: Tensor
     keys_KXH: Tensor
@@ -90,11 +90,11 @@ class _Turn(ctypes.Structure):
     ]
 
 
-def can_turn(q_TNH: Tensor, k_TKH: Tensor) -> bool:
+def can_turn(q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, *norms: Tensor) -> bool:
     """Whether `turn_` takes these: the values of a token must be neighbours, and a head not too large."""
-    size = q_TNH.shape[2]
-    packed = all(x.stride(2) == 1 and x.stride(1) == size for x in (q_TNH, k_TKH))
-    return packed and size % 2 == 0 and size <= MOST_HEAD and can_run(q_TNH, k_TKH)
+    heads, size = (q_TNH, k_TKH, v_TKH), q_TNH.shape[2]
+    packed = all(x.stride(2) == 1 and x.stride(1) == size for x in heads)
+    return packed and size % 2 == 0 and size <= MOST_HEAD and can_run(*heads, *norms)
 
 
 def turn_(
