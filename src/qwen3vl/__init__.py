@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOME = {  # public name -> the module it lives in
     "load": "qwen3vl.vlm",
     "connect": "qwen3vl.remote",
+    "quantize": "qwen3vl.quantized",
     "Qwen3VLForConditionalGeneration": "qwen3vl.hf",
     "Qwen3VLMoeForConditionalGeneration": "qwen3vl.hf",
     "AutoModelForImageTextToText": "qwen3vl.hf",

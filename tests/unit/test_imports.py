@@ -24,7 +24,7 @@ LAYERS = [  # each may import itself, its neighbours where named below, and what
     {"model", "processor", "kernels", "tasks"},
     {"engine", "reference", "train", "remote", "turns"},
     {"vlm", "hf"},
-    {"agent", "server", "eval", "scale", "bench"},
+    {"agent", "server", "eval", "scale", "bench", "quantized"},
     {"cli", "__main__"},
 ]
 NEIGHBOURS = {

@@ -24,6 +24,7 @@ from torch import Tensor
 from qwen3vl.config import ModelConfig, VisionConfig
 from qwen3vl.errors import CheckpointNotFound, InvalidParams, UnsupportedOption, WeightsError
 from qwen3vl.kernels.cpu.plain import TILE
+from qwen3vl.model.calibration import Calibration
 from qwen3vl.model.devices import place
 from qwen3vl.model.quantize import Fill, Quantization, replace_layers
 from qwen3vl.model.quantized_folder import load_quantized, quantization_of
@@ -51,13 +52,14 @@ def load_model(
     device_map: str | Mapping[str, str] | None = None,
     attention: str | None = None,
     quantize: Quantization | None = None,
+    calibration: Calibration | None = None,
     progress: Progress | None = None,
 ) -> Qwen3VL:
     """Load a folder in the official layout; memory stays at the weights plus some tens of megabytes.
 
     `dtype` "auto" is the file's own; `device` None is the CPU; `device_map` "auto" spreads the layers
-    over what the machine has. `quantize` packs the weights while they are read; what is not packed is
-    float32 then. Raises ConfigError and WeightsError, naming keys and tensors.
+    over what the machine has. `quantize` packs the weights while they are read, errors weighed by
+    `calibration`; what is not packed is float32 then. Raises ConfigError and WeightsError, naming keys and tensors.
     """
     folder = Path(folder)
     config = ModelConfig.from_folder(folder)
@@ -74,6 +76,8 @@ def load_model(
         model = Qwen3VL(config)
     model.use_attention(attention)
     fills = {} if quantize is None else replace_layers(model, quantize)
+    if calibration is not None:
+        calibration.attach(model)
     device_of = place(config, dtype, device, device_map)
     total, done = sum(item.stored.num_bytes for item in plan.values()), 0
 

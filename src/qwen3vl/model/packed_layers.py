@@ -10,14 +10,18 @@ Shape names: T tokens, D hidden size, I intermediate size, E experts, K experts 
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qwen3vl.kernels.cpu.packed import Packed, pack_into
+from qwen3vl.kernels.cpu.packed import Epilogue, Packed, matmul_several, pack_into
 from qwen3vl.kernels.cpu.plain import GROUP, TILE, packed_bytes
+
+if TYPE_CHECKING:
+    from qwen3vl.model.calibration import Channels
 
 Bits = Literal[4, 8]
 
@@ -26,9 +30,11 @@ class PackedMatrix(nn.Module):
     """A matrix [N, K] as a module: its bytes are a buffer, so that they are saved and counted.
 
     `every`, `offset`: where rows that are packed into it go: tile i of them is tile i * every + offset here.
+    `channels`: the importance of its input features, for filling it; see calibration.py.
     """
 
     values: Tensor
+    channels: Channels | None = None
 
     def __init__(self, n: int, k: int, bits: Bits) -> None:
         super().__init__()
@@ -48,7 +54,9 @@ class PackedMatrix(nn.Module):
         tiles = self.values.view(-1, every, self.k // GROUP * (packed_bytes(self.bits, TILE, GROUP)))[:, offset]
         count = -(-len(rows_RK) // TILE)
         packed = torch.empty(packed_bytes(self.bits, len(rows_RK), self.k), dtype=torch.uint8)
-        pack_into(packed, rows_RK, self.bits)
+        pack_into(packed, rows_RK, self.bits, None if self.channels is None else self.channels.importance_K)
+        if self.channels is not None:
+            self.channels.measure(rows_RK, packed, self.bits)
         tiles[first // TILE : first // TILE + count] = packed.view(count, -1)
 
 
@@ -61,10 +69,21 @@ class PackedLinear(PackedMatrix):
         self.bias = nn.Parameter(torch.empty(out_features), requires_grad=False) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.multiply(x)
+
+    def multiply(self, x: Tensor, epilogue: Epilogue = "none") -> Tensor:
+        out = self.matrix.matmul(self._rows(x), self.bias, epilogue)
+        return out.view(*x.shape[:-1], self.out_features)
+
+    @staticmethod
+    def several(layers: Sequence[PackedLinear], x_TD: Tensor) -> list[Tensor]:
+        """Each layer's answer to the same input."""
+        return matmul_several([(each.matrix, each.bias) for each in layers], layers[0]._rows(x_TD))
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """-> (M, K): filled up with zeros."""
         rows = x.reshape(-1, self.in_features)
-        if self.k != self.in_features:
-            rows = F.pad(rows, (0, self.k - self.in_features))
-        return self.matrix.matmul(rows, self.bias).view(*x.shape[:-1], self.out_features)
+        return rows if self.k == self.in_features else F.pad(rows, (0, self.k - self.in_features))
 
 
 class PackedEmbedding(PackedMatrix):
@@ -100,7 +119,7 @@ class PackedSwiGLU(nn.Module):
         self.down = PackedMatrix(hidden_size, intermediate_size, bits)
 
     def forward(self, x_TD: Tensor) -> Tensor:
-        x_TK = F.pad(x_TD, (0, self.gate_up.k - x_TD.shape[1]))
+        x_TK = x_TD if self.gate_up.k == x_TD.shape[1] else F.pad(x_TD, (0, self.gate_up.k - x_TD.shape[1]))
         return self.down.matrix.matmul(self.gate_up.matrix.matmul(x_TK, epilogue="swiglu"))
 
 

@@ -31,9 +31,10 @@ def pack(weight_NK: Tensor, bits: int, importance_K: Tensor | None = None) -> Te
     rows = -(-n // TILE) * TILE
     x_NGC = torch.zeros(rows, k // GROUP, GROUP)
     x_NGC[:n] = weight_NK.float().reshape(n, -1, GROUP)
-    weight_NGC = x_NGC.abs() + 1e-12
-    if importance_K is not None:
-        weight_NGC = importance_K.reshape(-1, GROUP) * weight_NGC
+    if importance_K is None:
+        weight_NGC = x_NGC.abs() + 1e-12
+    else:
+        weight_NGC = importance_K.float().reshape(-1, GROUP).expand_as(x_NGC)
     scale_NG, q_NGC = _best_scales(x_NGC, weight_NGC, bits)
     return _interleave(scale_NG, (q_NGC + 2 ** (bits - 1)).to(torch.uint8), bits)
 

@@ -49,8 +49,8 @@ void pack_tile(int bits, const Weights& w, const float* importance, int64_t tile
       std::memset(q, 0, sizeof q);
       if (row < w.n) {
         w.group(row, g, x);
-        for (int c = 0; c < kGroup; ++c)
-          weight[c] = (importance ? importance[g * kGroup + c] : 1.0f) * (std::fabs(x[c]) + 1e-12f);
+        // With an importance this is the expected error of the product; without one, large weights count more.
+        for (int c = 0; c < kGroup; ++c) weight[c] = importance ? importance[g * kGroup + c] : std::fabs(x[c]) + 1e-12f;
         scale = kernels->pack_group(x, weight, offset_of(bits) - 1, q);
       }
       put_row(bits, out, r, scale, q);
