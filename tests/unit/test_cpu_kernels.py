@@ -16,7 +16,7 @@ from qwen3vl.kernels.cpu import library as library_module
 from qwen3vl.kernels.cpu import packed as packed_module
 from qwen3vl.kernels.cpu import plain
 from qwen3vl.kernels.cpu.library import library
-from qwen3vl.kernels.cpu.packed import Packed
+from qwen3vl.kernels.cpu.packed import Packed, matmul_several
 
 ISAS = ("plain", "avx2", "avx512")
 BITS = (4, 8)
@@ -168,3 +168,13 @@ def test_many_threads_at_once() -> None:
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: packed.matmul(x), range(200)))
     assert all(torch.equal(result, expected) for result in results)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("m", [1, 9, 130])
+def test_several_matrices_are_each_of_them(isa: str, bits: int, m: int) -> None:
+    biases = {50: None, 16: torch.randn(16), 7: None}
+    matrices = [(Packed.of(weights(n, 96, n), bits), bias) for n, bias in biases.items()]
+    x = activations(m, 96)
+    for out, (packed, bias) in zip(matmul_several(matrices, x), matrices, strict=True):
+        assert torch.equal(out, packed.matmul(x, bias))

@@ -55,9 +55,9 @@ def make_deterministic(model: Qwen3VL) -> None:
         elif isinstance(module, PackedMatrix) and library() is None:
             raise UnsupportedOption("deterministic=True needs the compiled CPU kernels where weights are quantised")
         elif isinstance(module, SwiGLU):
-            module.silu = exact_silu
+            module.gated = exactly_gated
         elif isinstance(module, Experts):
-            module.silu, module.linear = exact_silu, tiles.linear
+            module.gated, module.linear = exactly_gated, tiles.linear
             tiles.check(module.gate_up_proj[0], name)
             tiles.check(module.down_proj[0], name)
         elif isinstance(module, (nn.Linear, RMSNorm, Router)) and not name.endswith(("q_norm", "k_norm")):
@@ -115,6 +115,10 @@ def exact_silu(x: Tensor) -> Tensor:
     """x * sigmoid(x) in float32. torch's own uses one exponential for whole vectors and another for the rest."""
     wide = x.float()
     return (wide / (1 + torch.exp(-wide))).to(x.dtype)
+
+
+def exactly_gated(gate_TI: Tensor, up_TI: Tensor) -> Tensor:
+    return exact_silu(gate_TI) * up_TI
 
 
 def _check_elementwise(device: torch.device) -> None:

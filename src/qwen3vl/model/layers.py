@@ -6,13 +6,14 @@ Shape names: T tokens, D hidden size, I intermediate size.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qwen3vl.kernels.cpu import rows
+from qwen3vl.kernels.cpu import rows, steps
+from qwen3vl.model.packed_layers import PackedLinear
 
 
 class Linear(nn.Linear):
@@ -31,9 +32,18 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if steps.can_run(x, self.weight):
+            return steps.rms_norm(x, self.weight, self.eps)
         if torch.is_grad_enabled():
             return _RMSNormFunction.apply(x, self.weight, self.eps)  # type: ignore[no-any-return]
         return self.weight * _normalise(x, self.eps)[0]
+
+    def add(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """-> x + delta, and that normalised."""
+        if steps.can_run(x, delta, self.weight):
+            return steps.add_rms_norm(x, delta, self.weight, self.eps)
+        x = x + delta
+        return x, self(x)
 
 
 def _normalise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -81,7 +91,31 @@ class SwiGLU(nn.Module):
         self.gate_proj = Linear(hidden_size, intermediate_size, bias=False)
         self.up_proj = Linear(hidden_size, intermediate_size, bias=False)
         self.down_proj = Linear(intermediate_size, hidden_size, bias=False)
-        self.silu: Callable[[Tensor], Tensor] = F.silu
+        self.gated: Callable[[Tensor, Tensor], Tensor] = gated
 
     def forward(self, x_TD: Tensor) -> Tensor:
-        return self.down_proj(self.silu(self.gate_proj(x_TD)) * self.up_proj(x_TD))
+        return self.down_proj(self.gated(self.gate_proj(x_TD), self.up_proj(x_TD)))
+
+
+def gated(gate_TI: Tensor, up_TI: Tensor) -> Tensor:
+    """silu(gate) * up."""
+    if steps.can_run(gate_TI, up_TI):
+        return steps.swiglu(gate_TI, up_TI)
+    return F.silu(gate_TI) * up_TI
+
+
+def project(x_TD: Tensor, *linears: nn.Module) -> list[Tensor]:
+    """`x_TD` through each of the layers; packed ones quantise it once."""
+    if len(packed := [each for each in linears if isinstance(each, PackedLinear)]) == len(linears):
+        return PackedLinear.several(packed, x_TD)
+    return [linear(x_TD) for linear in linears]
+
+
+def project_gelu(x_TD: Tensor, linear: nn.Module, approximate: Literal["none", "tanh"]) -> Tensor:
+    """GELU of `x_TD` through the layer, exact or in its tanh form."""
+    if isinstance(linear, PackedLinear):
+        return linear.multiply(x_TD, "gelu_tanh" if approximate == "tanh" else "gelu")
+    out_TI: Tensor = linear(x_TD)
+    if approximate == "tanh" and steps.can_run(out_TI) and out_TI.is_contiguous():
+        return steps.gelu_tanh_(out_TI)
+    return F.gelu(out_TI, approximate=approximate)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qwen3vl.config import MoeConfig
+from qwen3vl.model.layers import gated
 
 
 class Router(nn.Module):
@@ -45,14 +46,14 @@ class Experts(nn.Module):
         self.gate_up_proj = nn.Parameter(torch.empty(experts, 2 * inner, hidden_size))
         self.down_proj = nn.Parameter(torch.empty(experts, hidden_size, inner))
         self.linear: Callable[[Tensor, Tensor], Tensor] = F.linear
-        self.silu: Callable[[Tensor], Tensor] = F.silu
+        self.gated: Callable[[Tensor, Tensor], Tensor] = gated
 
     def forward(self, x_TD: Tensor, weights_TK: Tensor, experts_TK: Tensor) -> Tensor:
         out_TD = torch.zeros_like(x_TD)
         for expert in experts_TK.unique().tolist():  # only those that some token chose
             tokens, slots = (experts_TK == expert).nonzero(as_tuple=True)
             gate, up = self.linear(x_TD[tokens], self.gate_up_proj[expert]).chunk(2, dim=-1)
-            answer = self.linear(self.silu(gate) * up, self.down_proj[expert])
+            answer = self.linear(self.gated(gate, up), self.down_proj[expert])
             out_TD.index_add_(0, tokens, answer * weights_TK[tokens, slots, None])
         return out_TD
 

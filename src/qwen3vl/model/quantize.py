@@ -22,7 +22,6 @@ from qwen3vl.model.packed_layers import (
     PackedExperts,
     PackedHead,
     PackedLinear,
-    PackedMatrix,
     PackedSwiGLU,
 )
 from qwen3vl.model.qwen3vl import Qwen3VL
@@ -123,8 +122,3 @@ def _pack_embedding(model: Qwen3VL, bits: Bits) -> dict[str, Fill]:
     else:
         fills |= _pack_linear(model, "lm_head", "lm_head", bits)
     return fills
-
-
-def packed_bytes_of(model: nn.Module) -> int:
-    """Bytes that the packed matrices take."""
-    return sum(module.values.nbytes for module in model.modules() if isinstance(module, PackedMatrix))

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from qwen3vl.config import TextConfig
-from qwen3vl.model.attention import Attention, ForwardContext, SdpaAttention
+from qwen3vl.model.attention import Attention, ForwardContext, KernelAttention
 from qwen3vl.model.fusion import Fused
 from qwen3vl.model.heads import prepare_heads
-from qwen3vl.model.layers import Linear, RMSNorm, SwiGLU, empty_embedding
+from qwen3vl.model.layers import Linear, RMSNorm, SwiGLU, empty_embedding, project
 from qwen3vl.model.moe import SparseMlp
 from qwen3vl.model.packed_attention import take_rows
 from qwen3vl.model.rope import mrope_axes, text_frequencies, text_rotary
@@ -83,8 +83,9 @@ class DecoderLayer(nn.Module):
         self, x_TD: Tensor, rotary: tuple[Tensor, Tensor], context: ForwardContext, rows_R: Tensor | None = None
     ) -> Tensor:
         attended = self.self_attn(self.input_layernorm(x_TD), rotary, context, rows_R)
-        x_TD = (x_TD if rows_R is None else take_rows(x_TD, rows_R)) + attended
-        return x_TD + self.mlp(self.post_attention_layernorm(x_TD))
+        x_TD = x_TD if rows_R is None else take_rows(x_TD, rows_R)
+        x_TD, normed_TD = self.post_attention_layernorm.add(x_TD, attended)
+        return x_TD + self.mlp(normed_TD)
 
 
 class TextAttention(nn.Module):
@@ -101,12 +102,12 @@ class TextAttention(nn.Module):
         self.o_proj = Linear(wide, config.hidden_size, bias=False)
         self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
-        self.attention: Attention = SdpaAttention()
+        self.attention: Attention = KernelAttention()
 
     def forward(
         self, x_TD: Tensor, rotary: tuple[Tensor, Tensor], context: ForwardContext, rows_R: Tensor | None = None
     ) -> Tensor:
-        q_TNH, k_TKH, v_TKH = (self._heads(proj(x_TD)) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        q_TNH, k_TKH, v_TKH = map(self._heads, project(x_TD, self.q_proj, self.k_proj, self.v_proj))
         norms = self.q_norm, self.k_norm
         q_TNH, k_TKH, v_TKH = prepare_heads((q_TNH, k_TKH, v_TKH), rotary, norms, context, self.index)
         if context.layout is not None:

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qwen3vl.config import VisionConfig
-from qwen3vl.model.attention import Attention, SdpaAttention
+from qwen3vl.model.attention import Attention, KernelAttention
 from qwen3vl.model.heads import turn_patches
-from qwen3vl.model.layers import Linear, empty_embedding
+from qwen3vl.model.layers import Linear, empty_embedding, project_gelu
 from qwen3vl.model.packed_attention import PackedLayout
 from qwen3vl.model.rope import vision_rotary
 
@@ -206,7 +205,7 @@ class VisionAttention(nn.Module):
         self.num_heads = config.num_heads
         self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
         self.proj = Linear(config.hidden_size, config.hidden_size)
-        self.attention: Attention = SdpaAttention()
+        self.attention: Attention = KernelAttention()
 
     def forward(self, x_PV: Tensor, rotary: tuple[Tensor, Tensor], layout: PackedLayout) -> Tensor:
         q_PNH, k_PNH, v_PNH = turn_patches(self.qkv(x_PV).unflatten(-1, (3, self.num_heads, -1)), rotary)
@@ -222,7 +221,7 @@ class VisionMlp(nn.Module):
         self.linear_fc2 = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x_PV: Tensor) -> Tensor:
-        return self.linear_fc2(F.gelu(self.linear_fc1(x_PV), approximate="tanh"))
+        return self.linear_fc2(project_gelu(x_PV, self.linear_fc1, "tanh"))
 
 
 class Merger(nn.Module):
@@ -244,4 +243,4 @@ class Merger(nn.Module):
             x_M = self.norm(x_PV.reshape(-1, self.merged_size))
         else:
             x_M = self.norm(x_PV).reshape(-1, self.merged_size)
-        return self.linear_fc2(F.gelu(self.linear_fc1(x_M)))
+        return self.linear_fc2(project_gelu(x_M, self.linear_fc1, "none"))

@@ -5,6 +5,9 @@ Shape names: N output features, K input features, M tokens.
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Sequence
+from ctypes import c_int64, c_void_p
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,8 +18,8 @@ from torch import Tensor
 from qwen3vl.kernels.cpu import plain
 from qwen3vl.kernels.cpu.library import library
 
-Epilogue = Literal["none", "gelu_tanh", "gelu", "swiglu", "add"]
-_EPILOGUES: dict[Epilogue, int] = {"none": 0, "gelu_tanh": 1, "gelu": 2, "swiglu": 3, "add": 4}
+Epilogue = Literal["none", "gelu_tanh", "gelu", "swiglu"]
+_EPILOGUES: dict[Epilogue, int] = {"none": 0, "gelu_tanh": 1, "gelu": 2, "swiglu": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Packed:
 
         "swiglu": rows are 16 of gate and 16 of up in turn; out (M, N / 2) = silu(gate) * up, without bias.
         """
-        assert x_MK.shape[1] == self.k and epilogue != "add", (x_MK.shape, self.k, epilogue)
+        assert x_MK.shape[1] == self.k, (x_MK.shape, self.k)
         kernels = library()
         if kernels is None:
             return _plain_matmul(self, x_MK, bias_N, epilogue)
@@ -77,6 +80,30 @@ class Packed:
             self.bits, self.values.data_ptr(), self.k, ids_M.data_ptr(), len(ids_M), out.data_ptr()
         )
         return out
+
+
+class _Matrix(ctypes.Structure):
+    """Qwen3vlMatrix of csrc/qwen3vl_cpu.h."""
+
+    _fields_ = [("packed", c_void_p), ("n", c_int64), ("bias", c_void_p), ("out", c_void_p)]
+
+
+def matmul_several(matrices: Sequence[tuple[Packed, Tensor | None]], x_MK: Tensor) -> list[Tensor]:
+    """`matmul` of one x with several matrices and their biases: x is quantised once."""
+    kernels, first = library(), matrices[0][0]
+    assert all((p.k, p.bits) == (first.k, first.bits) for p, _ in matrices) and x_MK.shape[1] == first.k, x_MK.shape
+    if kernels is None:
+        return [_plain_matmul(packed, x_MK, bias_N, "none") for packed, bias_N in matrices]
+    x_MK = x_MK.float().contiguous()
+    outs = [torch.empty(len(x_MK), packed.n) for packed, _ in matrices]
+    described = (_Matrix * len(matrices))(
+        *(
+            _Matrix(packed.values.data_ptr(), packed.n, None if bias_N is None else bias_N.data_ptr(), out.data_ptr())
+            for (packed, bias_N), out in zip(matrices, outs, strict=True)
+        )
+    )
+    kernels.qwen3vl_matmul_several(first.bits, described, len(matrices), x_MK.data_ptr(), len(x_MK), first.k)
+    return outs
 
 
 def pack_into(values: Tensor, weight_NK: Tensor, bits: int, importance_K: Tensor | None = None) -> None:

@@ -26,10 +26,19 @@ QWEN3VL_API void qwen3vl_pack(int bits, const void* weights_NK, int is_bf16, int
 QWEN3VL_API void qwen3vl_unpack_rows(int bits, const uint8_t* packed, int64_t k, const int64_t* ids_M, int64_t m,
                                      float* out_MK);
 // out = x @ w.T + bias, with activations quantised to int8 per token and group of 32. bias may be null.
-// epilogue: 0 none, 1 GELU (tanh), 2 GELU (erf), 3 SwiGLU: features 2i and 2i+1 tiles of 16 are gate and up, out has N / 2,
-//           4 add to what is in `out`.
+// epilogue: 0 none, 1 GELU (tanh), 2 GELU (erf), 3 SwiGLU: features 2i and 2i+1 tiles of 16 are gate and up, out has N / 2
+//           and there is no bias.
 QWEN3VL_API void qwen3vl_matmul(int bits, const uint8_t* packed, const float* x_MK, int64_t m, int64_t n, int64_t k,
                                 const float* bias_N, int epilogue, float* out_MN);
+// The same for several matrices, without epilogue: the activations are quantised once.
+struct Qwen3vlMatrix {
+  const uint8_t* packed;  // [N, K]
+  int64_t n;
+  const float* bias;  // [N], or null
+  float* out;         // [M, N]
+};
+QWEN3VL_API void qwen3vl_matmul_several(int bits, const Qwen3vlMatrix* matrices, int64_t num_matrices,
+                                        const float* x_MK, int64_t m, int64_t k);
 // out = x @ w.T with weights [N, K] as they are (float32 or bfloat16), K a multiple of 8, for few tokens: the time is that
 // of reading the weights once. Returns -1 where there is no kernel for it.
 QWEN3VL_API int qwen3vl_rows(const void* weights_NK, int is_bf16, const float* x_MK, int64_t m, int64_t n, int64_t k,
