@@ -2,7 +2,8 @@
 
 kinds          marks a test to be run with every edition and dtype
 load           the model of one of them
-short_blocks   a fixture to be imported: prompts of some tens of tokens then have several blocks of keys
+short_blocks   a fixture to be imported: prompts of some tens of tokens then have several blocks of keys in torch
+by_torch       a fixture to be imported: without the kernels for attention
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import cache
 import pytest
 import torch
 
+from qwen3vl.kernels.cpu import attention as kernels
 from qwen3vl.model import tile_attention
 from qwen3vl.model.checkpoint import load_model
 from qwen3vl.model.deterministic import make_deterministic
@@ -27,6 +29,13 @@ kinds = pytest.mark.parametrize(("edition", "dtype"), KINDS)
 def short_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tile_attention, "BLOCK", 32)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def by_torch() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "can_attend", lambda *_: False)
         yield
 
 

@@ -76,7 +76,7 @@ def load(
         vision_cache: bytes, or "1GiB", for what the vision tower made of earlier pictures and videos.
         deterministic: a request's tokens and log-probabilities do not depend on what else is running, or on what
             the caches hold, to the last bit; slower.
-        attention: "sdpa" (default) or "flash_attention_2".
+        attention: "sdpa" (torch's own) or "flash_attention_2"; default: this package's kernels on CPUs, else "sdpa".
         source: the hub that names are looked up on.
         policy: where media may come from (default: local files and https).
         lazy: read the weights when the first request has been checked, not now.

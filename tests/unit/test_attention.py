@@ -19,6 +19,7 @@ from qwen3vl.model.attention import (
     Attention,
     FlashAttention2,
     ForwardContext,
+    KernelAttention,
     SdpaAttention,
     attend_with_lse,
     attend_with_lse_plain,
@@ -74,6 +75,8 @@ def through_cache(
     return out
 
 
+kinds = pytest.mark.parametrize("kind", [SdpaAttention, KernelAttention])  # in float16 both are torch
+
 SHAPES = [(1, 1, 4, 4, 16), (1, 9, 4, 2, 16), (7, 7, 6, 2, 36), (5, 12, 4, 1, 32), (33, 90, 8, 4, 128), (2, 3, 2, 2, 8)]
 
 
@@ -85,32 +88,35 @@ LAYOUTS = [  # blocks, block size: one run; two; as many as are joined; more, wh
 ]
 
 
+@kinds
 @pytest.mark.parametrize("shape", SHAPES)
-def test_causal(shape: tuple[int, ...]) -> None:
+def test_causal(kind: type[SdpaAttention], shape: tuple[int, ...]) -> None:
     q, k, v = random(*shape)
     expected = written_out(q, k, v)[0]
     for blocks, size in LAYOUTS:
         if len(blocks) * size >= k.shape[1]:
-            out = through_cache(SdpaAttention(), q, k, v, blocks, size)
+            out = through_cache(kind(), q, k, v, blocks, size)
             torch.testing.assert_close(out.double(), expected, atol=1e-5, rtol=1e-5)
 
 
+@kinds
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_causal_in_16_bits(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_causal_in_16_bits(kind: type[SdpaAttention], shape: tuple[int, ...], dtype: torch.dtype) -> None:
     q, k, v = (x.to(dtype) for x in random(*shape))
-    out = through_cache(SdpaAttention(), q, k, v)
+    out = through_cache(kind(), q, k, v)
     assert out.dtype == dtype
     torch.testing.assert_close(out.double(), written_out(q, k, v)[0], atol=2e-2, rtol=2e-2)
 
 
-def test_far_past_and_own_tokens_may_differ_hugely_in_weight() -> None:
+@kinds
+def test_far_past_and_own_tokens_may_differ_hugely_in_weight(kind: type[SdpaAttention]) -> None:
     """The two parts are joined without overflow where one of them has all the weight."""
     for past, own in ((60.0, -60.0), (-60.0, 60.0)):
         q = torch.ones(3, 2, 16)
         k = torch.cat((torch.full((2, 5, 16), past), torch.full((2, 3, 16), own)), 1)
         v = torch.randn(2, 8, 16)
-        out = through_cache(SdpaAttention(), q, k, v)
+        out = through_cache(kind(), q, k, v)
         torch.testing.assert_close(out.double(), written_out(q, k, v)[0], atol=1e-5, rtol=1e-5)
 
 
@@ -131,11 +137,12 @@ def test_log_sum_exp_twins(queries: int, keys: int, causal: bool, block: int) ->
         torch.testing.assert_close(each.double(), scores.softmax(-1) @ v.double(), atol=1e-5, rtol=1e-5)
 
 
+@kinds
 @pytest.mark.parametrize("lengths", [[6], [4, 4, 4], [4, 6, 6, 1, 4]])
-def test_frames_are_seen_alone(lengths: list[int]) -> None:
+def test_frames_are_seen_alone(kind: type[SdpaAttention], lengths: list[int]) -> None:
     torch.manual_seed(0)
     q, k, v = (torch.randn(sum(lengths), 3, 36) for _ in range(3))
-    out = SdpaAttention().frames(q, k, v, PackedLayout.of(lengths, pad=False))
+    out = kind().frames(q, k, v, PackedLayout.of(lengths, pad=False))
     start = 0
     for length in lengths:
         part = slice(start, start + length)
@@ -144,22 +151,24 @@ def test_frames_are_seen_alone(lengths: list[int]) -> None:
         start += length
 
 
+@kinds
 @pytest.mark.parametrize("sizes", [[1] * 20, [7, 13], [3, 1, 9, 2, 5], [19, 1]])
-def test_chunks_of_a_prompt_are_the_prompt(sizes: list[int]) -> None:
+def test_chunks_of_a_prompt_are_the_prompt(kind: type[SdpaAttention], sizes: list[int]) -> None:
     q, k, v = random(20, 20, 6, 2, 32)
     k_TKH, v_TKH = k.transpose(0, 1), v.transpose(0, 1)
-    whole = SdpaAttention().packed(q, k_TKH, v_TKH, PackedLayout.of([20]))
+    whole = kind().packed(q, k_TKH, v_TKH, PackedLayout.of([20]))
     cache, table = new_cache(2, 32, 5, 4, torch.float32), BlockTable(4, (3, 4, 0, 2, 1))
     parts, start = [], 0
     for size in sizes:
         part, context = slice(start, start + size), ForwardContext.paged(cache, [(table, start, size)])
         write(context, 0, k_TKH[part], v_TKH[part])
-        parts.append(SdpaAttention().cached(q[part], k_TKH[part], v_TKH[part], context, 0))
+        parts.append(kind().cached(q[part], k_TKH[part], v_TKH[part], context, 0))
         start += size
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=1e-5)
 
 
-def test_sequences_in_one_pass_do_not_see_each_other() -> None:
+@kinds
+def test_sequences_in_one_pass_do_not_see_each_other(kind: type[SdpaAttention]) -> None:
     """A token that goes on, a chunk behind a past, a whole prompt: each as if it were alone."""
     cache, tables = new_cache(2, 16, 9, 4, torch.float32), [BlockTable(4, b) for b in ((8, 0), (3, 4, 1), (2, 7))]
     lengths = [(6, 1), (5, 7), (0, 8)]
@@ -173,7 +182,7 @@ def test_sequences_in_one_pass_do_not_see_each_other() -> None:
         for i in (1, 2)
     )
     write(context, 0, k, v)
-    out = SdpaAttention().cached(q, k, v, context, 0)
+    out = kind().cached(q, k, v, context, 0)
     for segment, each in zip(context.segments, alone, strict=True):
         expected = written_out(*each)[0]
         torch.testing.assert_close(out[segment.slice].double(), expected, atol=1e-5, rtol=1e-5)
@@ -199,8 +208,9 @@ class Sizes(TorchDispatchMode):
         return out
 
 
+@kinds
 @pytest.mark.parametrize("past", [0, 2048])
-def test_no_matrix_of_all_queries_by_all_keys(past: int) -> None:
+def test_no_matrix_of_all_queries_by_all_keys(kind: type[SdpaAttention], past: int) -> None:
     """A chunk of 2048 of 4096 tokens: T x S would be 8 million values, T x T 4 million."""
     q, k, v = random(2048, 2048 + past, 2, 1, 16)
     table = BlockTable(512, (8, 9, 10, 11, 1, 2, 3, 4))
@@ -209,7 +219,7 @@ def test_no_matrix_of_all_queries_by_all_keys(past: int) -> None:
     context = ForwardContext.paged(cache, [(table, past, 2048)])
     with Sizes() as sizes:
         write(context, 0, k_SKH[past:], v_SKH[past:])
-        out = SdpaAttention().cached(q, k_SKH[past:], v_SKH[past:], context, 0)
+        out = kind().cached(q, k_SKH[past:], v_SKH[past:], context, 0)
     assert sizes.largest <= max(4 * q.numel(), 12 * 512 * 16), sizes.largest  # the pool itself is one of the tensors
     with Sizes() as sizes:  # the measure does see such a matrix
         torch.einsum("tnh,ksh->nts", q[:, :1], k)
@@ -278,7 +288,7 @@ def test_flash_attention_2(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unknown_or_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(make_attention(None), SdpaAttention) and isinstance(make_attention("sdpa"), SdpaAttention)
+    assert type(make_attention(None)) is KernelAttention and type(make_attention("sdpa")) is SdpaAttention
     with pytest.raises(UnsupportedOption, match="'eager' is not known: choose sdpa or flash_attention_2"):
         make_attention("eager")
     monkeypatch.setitem(sys.modules, "flash_attn", None)

@@ -102,8 +102,9 @@ def test_lengths(length: int) -> None:
 
 def test_the_plan_of_the_docstring() -> None:
     plan = Plan.of([(0, 2, 3, [(20, 24), (8, 9)])])
-    assert plan.sequences_S5.tolist() == [[0, 2, 3, 0, 2]] and plan.runs_R2.tolist() == [[0, 20], [4, 8]]
-    packed = Plan.packed([3, 1])
+    assert plan.num_tokens == 2 and plan.sequences_S5.tolist() == [[0, 2, 3, 0, 2]]
+    assert plan.runs_R2.tolist() == [[0, 20], [4, 8]]
+    packed = Plan.packed((3, 1))
     assert packed.sequences_S5.tolist() == [[0, 3, 0, 0, 1], [3, 1, 0, 1, 1]] and packed.runs_R2.tolist() == [
         [0, 0],
         [0, 3],
@@ -172,7 +173,7 @@ def test_many_packed_sequences(isa: str) -> None:
     generator = torch.Generator().manual_seed(0)
     lengths = [1, 40, 3, 131, 1, 1, 12]
     q, k, v = (torch.randn(sum(lengths), n, 36, generator=generator).transpose(0, 1) for n in (4, 2, 2))
-    plan = Plan.packed(lengths)
+    plan = Plan.packed(tuple(lengths))
     for causal in (True, False):
         out = attend(q.transpose(0, 1), k, v, plan, causal=causal)
         assert off(out, attention_plain.attend(q.transpose(0, 1), k, v, plan, causal=causal)) < 2e-6

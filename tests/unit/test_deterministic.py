@@ -1,4 +1,7 @@
-"""A deterministic model gives a token the same bits, however its prompt is cut and whatever runs beside it."""
+"""A deterministic model gives a token the same bits, however its prompt is cut and whatever runs beside it.
+
+Attention is torch's tiles here; tests/engine/test_deterministic_engine.py has the kernels'.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ import torch
 from torch import Tensor
 
 from qwen3vl.errors import UnsupportedOption
+from qwen3vl.kernels.cpu import attention as kernels
+from qwen3vl.kernels.cpu.attention import can_attend
 from qwen3vl.model import deterministic, tile_attention
 from qwen3vl.model.attention import ForwardContext
 from qwen3vl.model.cache import BlockTable
@@ -20,7 +25,7 @@ from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.model.tile_attention import runs_between
 from qwen3vl.model.vision import VisualFeatures
 from tests import models
-from tests.deterministic_models import kinds, load, short_blocks  # noqa: F401
+from tests.deterministic_models import by_torch, kinds, load, short_blocks  # noqa: F401
 from tests.models import Cached
 
 
@@ -56,9 +61,12 @@ def test_however_a_prompt_is_cut(edition: str, dtype: torch.dtype, sizes: list[i
     assert torch.equal(in_chunks(load(edition, dtype), prompts(edition)[0], sizes), alone(edition, dtype, 0))
 
 
-def test_blocks_of_true_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """300 tokens reach into the second block of 256."""
+@pytest.mark.parametrize("by_kernels", [False, True])
+def test_blocks_of_true_size(by_kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 tokens reach into the second block of 256, and into the kernels' third of 128."""
     monkeypatch.setattr(tile_attention, "BLOCK", 256)
+    if by_kernels:
+        monkeypatch.setattr(kernels, "can_attend", can_attend)
     model = load_model(models.small_folder("4b"))
     make_deterministic(model)
     prompt = models.make_prompt(model.config, 300)

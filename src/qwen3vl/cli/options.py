@@ -45,7 +45,7 @@ class ModelOptions:
         str | None,
         Option(help="int4 or int8 weights, made while loading; on the CPU. For `qwen3vl quantize` folders not needed."),
     ] = None
-    attention: Annotated[str | None, Option(help="sdpa [default] or flash_attention_2 (CUDA).")] = None
+    attention: Annotated[str | None, Option(help="sdpa (default on GPUs) or flash_attention_2 (CUDA).")] = None
     max_context: Annotated[int | None, Option(help="Bound on prompt and answer, in tokens.")] = None
     kv_memory: Annotated[
         str | None,

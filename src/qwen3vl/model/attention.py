@@ -3,9 +3,9 @@
 Shape names: T query tokens, S key tokens, P patches, N query heads, K key/value heads, G = N / K
 queries that share a key head, R = T x G, H head size.
 
-No mask of T x S is ever made. What a sequence has in the cache is read in runs of neighbouring slots,
-as they lie; the answers of the runs, and of a chunk's own tokens (causal), are joined by their
-log-sum-exp.
+On CPUs, without gradients, one call of the C++ kernels does it for all sequences. Their twin, and what does the
+rest, is torch: no mask of T x S is ever made; what a sequence has in the cache is read in runs of neighbouring
+slots, as they lie; the answers of the runs, and of a chunk's own tokens (causal), are joined by their log-sum-exp.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qwen3vl.errors import UnsupportedOption
+from qwen3vl.kernels.cpu import attention as kernels
+from qwen3vl.kernels.cpu.steps import Slots
 from qwen3vl.model.cache import BlockTable, PagedKVCache, Run, split_runs, take_runs
 from qwen3vl.model.packed_attention import PackedLayout, packed_causal, packed_frames
 
@@ -68,12 +70,14 @@ class ForwardContext:
     Attributes:
         layout: without a cache: how the sequences go through attention together.
         cache, slot_mapping_T: where the tokens' keys and values are kept.
+        plan: the segments for the kernels, with a cache.
     """
 
     segments: tuple[Segment, ...]
     layout: PackedLayout | None = None
     cache: PagedKVCache | None = None
     slot_mapping_T: Tensor | None = None
+    plan: kernels.Plan | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -110,7 +114,8 @@ class ForwardContext:
             segments.append(Segment(start, length, past, runs, scattered))
             slots.append(table.slots(past, end))
             start += length
-        return cls(tuple(segments), None, cache, torch.from_numpy(np.concatenate(slots)))
+        plan = kernels.Plan.of((s.start, s.length, s.past, s.runs) for s in segments)
+        return cls(tuple(segments), None, cache, torch.from_numpy(np.concatenate(slots)), plan)
 
 
 class Attention(Protocol):
@@ -152,6 +157,32 @@ class SdpaAttention:
         return packed_frames(q_PNH, k_PNH, v_PNH, layout)
 
 
+class KernelAttention(SdpaAttention):
+    """The C++ kernels where there are some for the device, the types and a pass without gradients; else torch's own."""
+
+    def cached(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, context: ForwardContext, layer: int) -> Tensor:
+        slots = kept(context, layer)
+        if context.plan is None or not kernels.can_attend(q_TNH, slots.keys_KXH):
+            return super().cached(q_TNH, k_TKH, v_TKH, context, layer)
+        scales = None if slots.scales_KX1 is None else (slots.scales_KX1[0][..., 0], slots.scales_KX1[1][..., 0])
+        return kernels.attend(q_TNH, slots.keys_KXH, slots.values_KXH, context.plan, scales, causal=True)
+
+    def packed(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, layout: PackedLayout) -> Tensor:
+        if not kernels.can_attend(q_TNH, k_TKH, v_TKH):
+            return super().packed(q_TNH, k_TKH, v_TKH, layout)
+        return _by_kernels(q_TNH, k_TKH, v_TKH, layout, causal=True)
+
+    def frames(self, q_PNH: Tensor, k_PNH: Tensor, v_PNH: Tensor, layout: PackedLayout) -> Tensor:
+        if not kernels.can_attend(q_PNH, k_PNH, v_PNH):
+            return super().frames(q_PNH, k_PNH, v_PNH, layout)
+        return _by_kernels(q_PNH, k_PNH, v_PNH, layout, causal=False)
+
+
+def _by_kernels(q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, layout: PackedLayout, causal: bool) -> Tensor:
+    plan = kernels.Plan.packed(layout.lengths)
+    return kernels.attend(q_TNH, k_TKH.transpose(0, 1), v_TKH.transpose(0, 1), plan, causal=causal)
+
+
 class FlashAttention2:
     """The flash-attn package, for CUDA devices and 16-bit types."""
 
@@ -187,8 +218,13 @@ class FlashAttention2:
 
 
 def make_attention(name: str | None) -> Attention:
-    """None or "sdpa", or "flash_attention_2". Raises UnsupportedOption for what is unknown or not installed."""
-    if name in (None, "sdpa"):
+    """None: the fastest there is. "sdpa": torch's own, always; "flash_attention_2".
+
+    Raises UnsupportedOption for what is unknown or not installed.
+    """
+    if name is None:
+        return KernelAttention()
+    if name == "sdpa":
         return SdpaAttention()
     if name == "flash_attention_2":
         return FlashAttention2()
@@ -233,6 +269,12 @@ def write(context: ForwardContext, layer: int, k_TKH: Tensor, v_TKH: Tensor) -> 
     """Put the batch's keys and values into its cache."""
     assert context.slot_mapping_T is not None
     context.held().write(layer, context.slot_mapping_T, k_TKH, v_TKH)
+
+
+def kept(context: ForwardContext, layer: int) -> Slots:
+    """Where the batch's keys and values are in its cache."""
+    assert context.slot_mapping_T is not None
+    return context.held().slots(layer, context.slot_mapping_T)
 
 
 def _attend_one(q_1NH: Tensor, parts: Iterator[tuple[Tensor, Tensor]]) -> Tensor:

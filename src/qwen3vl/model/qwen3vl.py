@@ -58,7 +58,7 @@ class Qwen3VL(nn.Module):
         return self.language_model.norm.weight.dtype
 
     def use_attention(self, name: str | None) -> None:
-        """ "sdpa" (the default) or "flash_attention_2" everywhere. Raises UnsupportedOption."""
+        """None, "sdpa" or "flash_attention_2" everywhere, see `make_attention`. Raises UnsupportedOption."""
         attention = make_attention(name)
         for module in self.modules():
             if isinstance(module, (TextAttention, VisionAttention)):

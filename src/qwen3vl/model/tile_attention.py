@@ -17,7 +17,8 @@ from torch import Tensor
 
 from qwen3vl.config import TextConfig
 from qwen3vl.errors import UnsupportedOption
-from qwen3vl.model.attention import ForwardContext, SdpaAttention, Segment, group_heads, ungroup_heads
+from qwen3vl.kernels.cpu import attention as kernels
+from qwen3vl.model.attention import ForwardContext, KernelAttention, Segment, group_heads, kept, ungroup_heads
 from qwen3vl.model.cache import PagedKVCache, Run
 from qwen3vl.model.packed_attention import PackedLayout
 from qwen3vl.model.row_tiles import plan, verified_tiles
@@ -28,8 +29,10 @@ _SIZES = {"cpu": (16, 128), "cuda": (64, 512)}
 Fetch = Callable[[int, int], tuple[Tensor, Tensor]]  # tokens from .. to -> k_KSH, v_KSH, of at most BLOCK tokens
 
 
-class TileAttention(SdpaAttention):
-    """Causal attention in float32, in tiles; frames as in SdpaAttention, since they always come in one shape.
+class TileAttention(KernelAttention):
+    """The C++ kernels where they go: they keep this promise by themselves. Else causal attention in float32, in tiles.
+
+    Frames as in KernelAttention: torch's own would do too, since they always come in one shape.
 
     Raises UnsupportedOption if this machine does not give rows the same bits in every place.
     """
@@ -39,12 +42,16 @@ class TileAttention(SdpaAttention):
         self._sizes = _verified_sizes(device, config.num_key_value_heads, config.head_dim, self._threads)
 
     def cached(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, context: ForwardContext, layer: int) -> Tensor:
+        if kernels.can_attend(q_TNH, kept(context, layer).keys_KXH):
+            return super().cached(q_TNH, k_TKH, v_TKH, context, layer)
         cache, out = context.held(), []
         for segment in context.segments:
             out.append(self._attend(q_TNH[segment.slice], segment.past, _from_cache(segment, cache, layer)))
         return out[0] if len(out) == 1 else torch.cat(out)
 
     def packed(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, layout: PackedLayout) -> Tensor:
+        if kernels.can_attend(q_TNH, k_TKH, v_TKH):
+            return super().packed(q_TNH, k_TKH, v_TKH, layout)
         out = []
         for q, k, v in zip(*(x.split(list(layout.lengths)) for x in (q_TNH, k_TKH, v_TKH)), strict=True):
             out.append(self._attend(q, 0, _from_chunk(k, v)))

@@ -13,7 +13,8 @@ import os
 from collections.abc import Iterable, Sequence
 from ctypes import c_double, c_int64, c_void_p
 from dataclasses import dataclass
-from itertools import chain
+from functools import lru_cache
+from itertools import accumulate, chain
 
 import numpy as np
 import torch
@@ -51,10 +52,12 @@ class Plan:
     Attributes:
         sequences_S5: first row of q, new tokens, tokens before them, first run, number of runs.
         runs_R2: the first token of the run, counted in its sequence, and that token's slot.
+        num_tokens: new tokens of all sequences.
     """
 
     sequences_S5: np.ndarray
     runs_R2: np.ndarray
+    num_tokens: int
 
     @classmethod
     def of(cls, parts: Iterable[tuple[int, int, int, Sequence[Run]]]) -> Plan:
@@ -68,14 +71,15 @@ class Plan:
                 token += high - low
             assert token == past + length and length > 0, (token, past, length)
             sequences.append((start, length, past, first, len(runs) - first))
-        return cls(_int64(sequences, 5), _int64(runs, 2))
+        return cls(_int64(sequences, 5), _int64(runs, 2), sum(each[1] for each in sequences))
 
-    @classmethod
-    def packed(cls, lengths: Sequence[int]) -> Plan:
+    @staticmethod
+    @lru_cache(maxsize=16)
+    def packed(lengths: tuple[int, ...]) -> Plan:
         """Whole sequences one behind the other, whose keys lie like their queries."""
-        ends = np.cumsum(lengths).tolist()
+        ends = accumulate(lengths)
         parts = zip(ends, lengths, strict=True)
-        return cls.of((end - length, length, 0, ((end - length, end),)) for end, length in parts)
+        return Plan.of((end - length, length, 0, ((end - length, end),)) for end, length in parts)
 
 
 def can_attend(q_TNH: Tensor, *keys: Tensor) -> bool:
@@ -110,7 +114,7 @@ def attend(
     assert num_heads % num_kv_heads == 0 and k_KXH.shape == v_KXH.shape, (q_TNH.shape, k_KXH.shape, v_KXH.shape)
     assert k_KXH.shape[2] == size and k_KXH.dtype == v_KXH.dtype, (q_TNH.shape, k_KXH.shape, k_KXH.dtype, v_KXH.dtype)
     assert (k_KXH.dtype == torch.int8) == (scales is not None), k_KXH.dtype
-    assert int(plan.sequences_S5[:, 1].sum()) == num_tokens, (plan.sequences_S5, num_tokens)
+    assert plan.num_tokens == num_tokens, (plan.num_tokens, num_tokens)
     q_TNH, k_KXH, v_KXH = (x if x.stride(2) == 1 else x.contiguous() for x in (q_TNH, k_KXH, v_KXH))
     out_TNH = torch.empty(num_tokens, num_heads, size, dtype=q_TNH.dtype)
     k_scale, v_scale = scales if scales is not None else (None, None)
