@@ -1,4 +1,4 @@
-"""What the engine's sampler would draw from, for tests."""
+"""The engine's sampler for one sequence, and what it would draw from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ import numpy as np
 from torch import Tensor
 
 from qwen3vl.engine.candidates import Blocks, floor_of, narrow
+from qwen3vl.engine.sampler import BatchSampler, SampledToken
+from qwen3vl.engine.sequence_sampler import SequenceSampler
 from qwen3vl.types import SamplingParams
+
+
+def next_token(sampler: SequenceSampler, logits_V: Tensor, forced: int | None = None) -> SampledToken:
+    """Of one sequence alone; see BatchSampler.sample. Raises GenerationError where no token can be chosen."""
+    (token,) = BatchSampler().sample(logits_V[None], [sampler], [forced])
+    if token.error is not None:
+        raise token.error
+    return token
 
 
 def drawn_from(scores_V: Tensor, params: SamplingParams) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

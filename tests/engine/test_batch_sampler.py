@@ -14,10 +14,11 @@ from torch import Tensor
 
 from qwen3vl.engine import filters
 from qwen3vl.engine.candidates import WIDTH, Blocks
-from qwen3vl.engine.sampler import BatchSampler, SampledToken, SequenceSampler, choice_generator, index_at
+from qwen3vl.engine.sampler import BatchSampler, SampledToken, index_at
+from qwen3vl.engine.sequence_sampler import SequenceSampler, choice_generator
 from qwen3vl.errors import GenerationError
 from qwen3vl.types import SamplingParams
-from tests.engine.sampling import drawn_from
+from tests.engine.sampling import drawn_from, next_token
 
 V = 300  # no multiple of the width of a block
 STOPS = (3, 7)
@@ -85,9 +86,9 @@ def test_company_changes_nothing(
             if row == broken and forced[row] is None:
                 assert isinstance(token.error, GenerationError)
                 with pytest.raises(GenerationError, match="logits"):
-                    alone[row].sample(logits_BV[row])
+                    next_token(alone[row], logits_BV[row])
             else:
-                assert token == alone[row].sample(logits_BV[row], forced[row]), all_params[row]
+                assert token == next_token(alone[row], logits_BV[row], forced[row]), all_params[row]
     assert [s.num_generated for s in together] == [s.num_generated for s in alone]
 
 
@@ -138,7 +139,7 @@ def test_a_row_gets_what_the_plain_rules_say(params: SamplingParams, V: int, kin
     )
     for _ in range(5):
         logits_V = make_logits(kind, 1, V, random)[0]
-        assert sampler.sample(logits_V) == plain.sample(logits_V)
+        assert next_token(sampler, logits_V) == plain.sample(logits_V)
 
 
 @settings(max_examples=60, deadline=None)
@@ -148,22 +149,22 @@ def test_what_was_rewound_leaves_no_trace_but_the_numbers_drawn(params: Sampling
     first, second = samplers_of([params, params], V)
     second.generator = choice_generator(first.seed, 0)
     logits_TV = make_logits("normal", 12, V, random)
-    tokens = [first.sample(logits_V).token_id for logits_V in logits_TV[:8]]
+    tokens = [next_token(first, logits_V).token_id for logits_V in logits_TV[:8]]
     for logits_V, token_id in zip(logits_TV[: 8 - back], tokens, strict=False):
-        second.sample(logits_V, forced=token_id)
+        next_token(second, logits_V, forced=token_id)
     second.generator.set_state(first.generator.get_state())
     first.rewind(tokens[8 - back :], forbidden=())
     for logits_V in logits_TV[8:]:
-        assert first.sample(logits_V) == second.sample(logits_V)
+        assert next_token(first, logits_V) == next_token(second, logits_V)
 
 
 def test_a_forbidden_token_is_forbidden_once() -> None:
     logits_V = torch.zeros(V)
     logits_V[6], logits_V[8] = 2.0, 1.0
     sampler = SequenceSampler(SamplingParams(), [], V)
-    assert [sampler.sample(logits_V).token_id for _ in range(3)] == [6, 6, 6]
+    assert [next_token(sampler, logits_V).token_id for _ in range(3)] == [6, 6, 6]
     sampler.rewind([6, 6], forbidden=[6])
-    assert [sampler.sample(logits_V).token_id for _ in range(2)] == [8, 6]
+    assert [next_token(sampler, logits_V).token_id for _ in range(2)] == [8, 6]
     assert sampler.num_generated == 3
 
 
@@ -190,6 +191,6 @@ def test_the_real_vocabulary() -> None:
     )
     for _ in range(2):
         tokens = BatchSampler().sample(logits_BV, together)
-        assert tokens == [s.sample(logits_V) for s, logits_V in zip(alone, logits_BV, strict=True)]
+        assert tokens == [next_token(s, logits_V) for s, logits_V in zip(alone, logits_BV, strict=True)]
     first = [token.token_id for token in tokens]
     assert first[3::4] == logits_BV.argmax(-1)[3::4].tolist() and len(set(first)) > 8

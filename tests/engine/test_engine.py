@@ -12,9 +12,9 @@ import torch
 from qwen3vl import reference
 from qwen3vl.engine import loop_guard
 from qwen3vl.engine.engine import Engine
-from qwen3vl.engine.sampler import SequenceSampler
 from qwen3vl.engine.scheduler import Batch
 from qwen3vl.engine.sequence import Prompt, Sequence
+from qwen3vl.engine.sequence_sampler import SequenceSampler
 from qwen3vl.errors import ContextTooLong, GenerationError, InvalidParams
 from qwen3vl.inputs import ModelInputs
 from qwen3vl.settings import SamplingParams
@@ -30,6 +30,7 @@ from tests.engine.driving import (
     work_of,
 )
 from tests.engine.prompts import as_inputs, joined, make_inputs
+from tests.engine.sampling import next_token
 from tests.models import Part
 
 CASES: dict[str, tuple[Part, ...]] = {
@@ -263,7 +264,7 @@ def sampled_by_reference(inputs: ModelInputs, params: SamplingParams, index: int
     sampler = SequenceSampler(params, inputs.input_ids_T, model().config.text.vocab_size, choice=index)
     answer: list[int] = []
     while len(answer) < (params.max_tokens or 0):
-        answer.append(sampler.sample(reference.all_logits(model(), inputs, answer)[-1]).token_id)
+        answer.append(next_token(sampler, reference.all_logits(model(), inputs, answer)[-1]).token_id)
     return tuple(answer)
 
 

@@ -11,11 +11,13 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from qwen3vl.engine.sampler import SequenceSampler, choice_generator, index_at
+from qwen3vl.engine.sampler import index_at
+from qwen3vl.engine.sequence_sampler import SequenceSampler, choice_generator
 from qwen3vl.errors import GenerationError, InvalidParams
 from qwen3vl.hf_sampling import draw_like_transformers
 from qwen3vl.types import SamplingParams
 from tests import oracle
+from tests.engine.sampling import next_token
 
 V = 40
 
@@ -26,7 +28,7 @@ def noise(steps: int, seed: int = 0, vocab: int = V) -> Tensor:
 
 def run(params: SamplingParams, logits_TV: Tensor, choice: int = 0) -> list[int]:
     sampler = SequenceSampler(params, [1, 2], logits_TV.shape[1], choice=choice)
-    return [sampler.sample(logits_V).token_id for logits_V in logits_TV]
+    return [next_token(sampler, logits_V).token_id for logits_V in logits_TV]
 
 
 # ------------------------------------------------------------------------------------------- seeds
@@ -48,9 +50,9 @@ def test_a_sequence_does_not_see_other_sequences_or_the_global_generator() -> No
     mine, other = SequenceSampler(params, [1, 2], V), SequenceSampler(SamplingParams(temperature=2.0), [], V)
     together = []
     for logits_V in logits_TV:
-        other.sample(logits_V)
+        next_token(other, logits_V)
         torch.rand(5)
-        together.append(mine.sample(logits_V).token_id)
+        together.append(next_token(mine, logits_V).token_id)
     assert together == alone
 
 
@@ -59,7 +61,7 @@ def test_large_seeds_stay_apart_and_a_fresh_seed_is_reported() -> None:
     assert draws[0] != draws[1] != draws[2] != draws[0]
     logits_TV = noise(50)
     first = SequenceSampler(SamplingParams(temperature=1.0), [1, 2], V)
-    tokens = [first.sample(x).token_id for x in logits_TV]
+    tokens = [next_token(first, x).token_id for x in logits_TV]
     assert run(SamplingParams(temperature=1.0, seed=first.seed), logits_TV) == tokens
     assert first.seed != SequenceSampler(SamplingParams(temperature=1.0), [1, 2], V).seed
 
@@ -116,7 +118,7 @@ def test_greedy_with_every_penalty_by_hand() -> None:
         scores[5] += 4.5
         scores[9] -= 1.0
         made.append(max(range(V), key=scores.__getitem__))
-        assert sampler.sample(logits_V).token_id == made[-1]
+        assert next_token(sampler, logits_V).token_id == made[-1]
     assert len(set(made)) > 10 and made.count(5) > 3
 
 
@@ -125,7 +127,7 @@ def test_stop_tokens_are_impossible_before_min_tokens() -> None:
     logits_V[[3, 4]] = 9.0
     params = SamplingParams(min_tokens=2, stop_token_ids=(4,))
     sampler = SequenceSampler(params, [], V, stop_ids=[3])
-    tokens = [sampler.sample(logits_V).token_id for _ in range(3)]
+    tokens = [next_token(sampler, logits_V).token_id for _ in range(3)]
     assert not {3, 4} & set(tokens[:2])
     assert tokens[2] in (3, 4)
 
@@ -134,9 +136,9 @@ def test_forced_tokens_are_counted() -> None:
     sampler = SequenceSampler(SamplingParams(presence_penalty=2.0, logprobs=True), [], V)
     logits_V = torch.zeros(V)
     logits_V[6], logits_V[7] = 1.0, 0.5
-    forced = sampler.sample(logits_V, forced=6)
+    forced = next_token(sampler, logits_V, forced=6)
     assert forced.token_id == 6 and forced.logprob == pytest.approx(logits_V.log_softmax(-1)[6].item())
-    assert sampler.sample(logits_V).token_id == 7
+    assert next_token(sampler, logits_V).token_id == 7
 
 
 # ------------------------------------------------------------------------------- reports and errors
@@ -146,13 +148,13 @@ def test_logprobs_are_of_the_raw_logits() -> None:
     params = SamplingParams(temperature=0.3, top_k=2, presence_penalty=1.0, logprobs=True, top_logprobs=3, seed=1)
     sampler = SequenceSampler(params, [], V)
     for logits_V in noise(20).bfloat16():
-        token = sampler.sample(logits_V)
+        token = next_token(sampler, logits_V)
         expected = logits_V.float().log_softmax(-1)
         assert token.logprob == expected[token.token_id]
         assert [p for _, p in token.top] == expected.sort(descending=True).values[:3].tolist()
         assert all(expected[i] == p for i, p in token.top)
         assert token.as_logprob().token_id == token.token_id
-    assert SequenceSampler(SamplingParams(), [], V).sample(noise(1)[0]).logprob is None
+    assert next_token(SequenceSampler(SamplingParams(), [], V), noise(1)[0]).logprob is None
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -161,9 +163,9 @@ def test_broken_logits_are_an_error(bad: float, temperature: float) -> None:
     logits_V = noise(1)[0]
     logits_V[5] = bad
     with pytest.raises(GenerationError, match="logits"):
-        SequenceSampler(SamplingParams(temperature=temperature), [], V).sample(logits_V)
+        next_token(SequenceSampler(SamplingParams(temperature=temperature), [], V), logits_V)
     with pytest.raises(GenerationError):
-        SequenceSampler(SamplingParams(temperature=temperature), [], V).sample(torch.full((V,), -math.inf))
+        next_token(SequenceSampler(SamplingParams(temperature=temperature), [], V), torch.full((V,), -math.inf))
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from typing import Literal, Protocol
 
 from qwen3vl.engine.answer import AnswerBuilder, TextDecoder
 from qwen3vl.engine.output import END_THINK, OutputSplitter, ThinkingBudget
-from qwen3vl.engine.sampler import SampledToken, SequenceSampler
+from qwen3vl.engine.sampler import SampledToken
 from qwen3vl.engine.sequence import Prompt, Sequence
+from qwen3vl.engine.sequence_sampler import SequenceSampler
 from qwen3vl.engine.stopping import StopChecker
 from qwen3vl.engine.work import Work
 from qwen3vl.model.cache import BlockTable
