@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3vl.engine.output import OutputSplitter, SplitOutput, ThinkingBudget, final_reason, split_output
+from qwen3vl.engine.output import OutputSplitter, SplitOutput, ThinkingBudget, final_reason
 from qwen3vl.engine.tool_calls import parse_tool_call
 from qwen3vl.types import Delta, ToolCall
 
@@ -27,6 +27,14 @@ blanks = st.sampled_from(["\n", "\n\n", " ", "a", "é"])
 bodies = ['{"name": "f"}', '{"name": "f", "arguments": {"a": "<tool_call></think>"}}', '{"name": 3}', "{"]
 pieces = st.one_of(tags, blanks, st.sampled_from([CALL, *bodies]))
 answers = st.lists(pieces, max_size=14).map("".join)
+
+
+def split_output(raw_text: str, *, thinking: bool = False, tool_calls: bool = True) -> SplitOutput:
+    """The parts of an answer that is there as a whole."""
+    splitter = OutputSplitter(thinking=thinking, tool_calls=tool_calls)
+    splitter.push(raw_text)
+    splitter.close()
+    return splitter.result
 
 
 def cut(text: str, cuts: list[int]) -> list[str]:

@@ -46,14 +46,6 @@ class SplitOutput:
     tool_calls: tuple[ToolCall, ...]
 
 
-def split_output(raw_text: str, *, thinking: bool = False, tool_calls: bool = True) -> SplitOutput:
-    """The parts of an answer that is there as a whole."""
-    splitter = OutputSplitter(thinking=thinking, tool_calls=tool_calls)
-    splitter.push(raw_text)
-    splitter.close()
-    return splitter.result
-
-
 class OutputSplitter:
     """Splits one answer as it grows.
 
@@ -77,11 +69,6 @@ class OutputSplitter:
         self._text: list[str] = []
         self._calls: list[ToolCall] = []
         self._deltas: list[Delta] = []
-
-    @property
-    def in_reasoning(self) -> bool:
-        """Whether a token that comes now is part of the reasoning."""
-        return self._state is State.REASONING or (self._state is State.START and self._thinking)
 
     @property
     def result(self) -> SplitOutput:
@@ -212,7 +199,7 @@ def final_reason(stopped: FinishReason, tool_calls: Sequence[ToolCall]) -> Finis
 class ThinkingBudget:
     """Ends the reasoning of a Thinking edition after `budget` tokens. For each token, in order:
 
-        token = sampler.sample(logits_V, forced=thinking.next_forced())
+        (token,) = batch_sampler.sample(logits_1V, [sampler], [thinking.next_forced()])
         thinking.record(token.token_id)
 
     Args:

@@ -61,10 +61,6 @@ class Prompt:
                 return
             yield index, max(first, start), min(last, end)
 
-    def num_placeholders(self, start: int, end: int) -> int:
-        """Visual tokens among tokens start..end."""
-        return sum(max(0, min(end, b) - max(start, a)) for a, b in self.spans)
-
 
 class Sequence:
     """One answer on its way: the prompt, the tokens behind it, and where their keys and values lie.
