@@ -204,7 +204,8 @@ class VLM:
         """Answer piece by piece, never half a character; the last Delta carries the Completion.
 
         Bad requests raise here, before the first piece is asked for and before any model work. Closing the
-        stream, dropping it, or Ctrl-C while it waits ends this request and no other.
+        stream, dropping it, or Ctrl-C while it waits ends this request and no other. While it grows, the
+        reading of other requests leaves it half of the time; `generate` waits for the end and has no such claim.
         """
         stream = Stream(self._service, Request(messages, params, media, tools, tool_choice), progress)
         stream.begin()

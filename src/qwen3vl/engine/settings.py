@@ -21,8 +21,8 @@ class EngineSettings:
         kv_dtype: None: the model's own; "int8": a byte per value and a scale per token and head.
         vision_cache_bytes: kept outputs of the vision tower, so that no picture is looked at twice.
         prefix_cache: keep the blocks of what was read for later prompts that begin alike.
-        reading_share: of the time, while others decode, that reading prompts and pictures may take:
-            with 0.5 words come at most about half as fast.
+        reading_share: of the time, while streamed answers grow, that reading prompts and pictures may take:
+            with 0.5 their words come about half as fast at worst; with 1 reading always goes first.
         max_context: bound on prompt + answer in tokens; None: the checkpoint's own.
         deterministic: a request's tokens and log-probabilities do not depend on its company (slower).
     """
