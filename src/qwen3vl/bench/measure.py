@@ -105,6 +105,7 @@ def measure(handle: VLM, plan: Plan, progress: Progress | None = None) -> Measur
             f"{plan.prompt} + {plan.steps} tokens: more than {model.config.text.max_position_embeddings}"
         )
     best, peaks, peak_bytes = None, probe(plan), 0
+    _warm(handle, plan)
     for number in range(plan.rounds):
         say("Measuring", number, plan.rounds)
         reset_peak()
@@ -123,6 +124,12 @@ def probe(plan: Plan) -> Peaks:
     for _ in range(3):
         peaks = peaks.best(prober.measure())
     return peaks
+
+
+def _warm(handle: VLM, plan: Plan) -> None:
+    """Weights that are mapped are read from the disk when they are first used: that is loading, not answering."""
+    _read_and_write(handle, replace(plan, prompt=16, steps=1), 0)
+    handle.chat("Hello", [picture(64, 64, -1)], max_tokens=1)
 
 
 def _round(handle: VLM, plan: Plan, number: int) -> Measured:
@@ -198,7 +205,7 @@ def picture(width: int, height: int, seed: int) -> bytes:
     """A JPEG with something of a photograph's detail; another one for each seed, so that no cache knows it."""
     from PIL import Image
 
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(seed + 1)
     rough = Image.fromarray(random.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize((width, height))
     grain = random.integers(-12, 13, (height, width, 1))
     pixels = (np.asarray(rough, np.int16) + grain).clip(0, 255).astype(np.uint8)
