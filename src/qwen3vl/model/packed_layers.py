@@ -39,13 +39,17 @@ class PackedMatrix(nn.Module):
     def __init__(self, n: int, k: int, bits: Bits) -> None:
         super().__init__()
         self.n, self.k, self.bits = n, -(-k // GROUP) * GROUP, bits
+        self._matrix: Packed | None = None
         # Zero bytes are weights of zero. On the CPU whatever the default device: models are built on "meta" and only
         # then given their tensors.
         self.register_buffer("values", torch.zeros(packed_bytes(bits, n, self.k), dtype=torch.uint8, device="cpu"))
 
     @property
     def matrix(self) -> Packed:
-        return Packed(self.values, self.bits, self.n, self.k)
+        values = self.values
+        if self._matrix is None or self._matrix.values is not values:
+            self._matrix = Packed(values, self.bits, self.n, self.k)
+        return self._matrix
 
     def fill(self, first: int, rows_RK: Tensor, every: int = 1, offset: int = 0) -> None:
         """Pack rows `first`.. (a multiple of 16) of the matrix that lies in every `every`-th tile from `offset` on."""

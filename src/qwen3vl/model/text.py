@@ -42,7 +42,7 @@ class TextModel(nn.Module):
         x_TD = inputs.embeddings_TD
         rotary = self.rotary(positions_3T.to(x_TD.device), x_TD.dtype)
         for i, layer in enumerate(self.layers):
-            device = next(layer.parameters()).device
+            device: torch.device = layer.device  # type: ignore[assignment]  # a DecoderLayer's
             if x_TD.device != device:  # the layers are spread over several devices
                 x_TD, rotary = x_TD.to(device), self.rotary(positions_3T.to(device), x_TD.dtype)
             if i + 1 == len(self.layers) > len(inputs.deepstack):
@@ -78,6 +78,10 @@ class DecoderLayer(nn.Module):
             self.mlp = SparseMlp(config.hidden_size, config.moe)
         else:
             self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
+
+    @property
+    def device(self) -> torch.device:
+        return self.input_layernorm.weight.device
 
     def forward(
         self, x_TD: Tensor, rotary: tuple[Tensor, Tensor], context: ForwardContext, rows_R: Tensor | None = None
@@ -117,4 +121,4 @@ class TextAttention(nn.Module):
         return self.o_proj((out_TNH if rows_R is None else take_rows(out_TNH, rows_R)).flatten(1))
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head_dim))
+        return x.reshape(x.shape[0], x.shape[1] // self.head_dim, self.head_dim)

@@ -52,13 +52,13 @@ class Packed:
         if kernels is None:
             return _plain_matmul(self, x_MK, bias_N, epilogue)
         x_MK = x_MK.float().contiguous()
-        out = torch.empty(len(x_MK), self.n // 2 if epilogue == "swiglu" else self.n)
+        out = torch.empty(x_MK.shape[0], self.n // 2 if epilogue == "swiglu" else self.n)
         bias = None if bias_N is None else bias_N.data_ptr()
         kernels.qwen3vl_matmul(
             self.bits,
             self.values.data_ptr(),
             x_MK.data_ptr(),
-            len(x_MK),
+            x_MK.shape[0],
             self.n,
             self.k,
             bias,
@@ -95,14 +95,14 @@ def matmul_several(matrices: Sequence[tuple[Packed, Tensor | None]], x_MK: Tenso
     if kernels is None:
         return [_plain_matmul(packed, x_MK, bias_N, "none") for packed, bias_N in matrices]
     x_MK = x_MK.float().contiguous()
-    outs = [torch.empty(len(x_MK), packed.n) for packed, _ in matrices]
+    outs = [torch.empty(x_MK.shape[0], packed.n) for packed, _ in matrices]
     described = (_Matrix * len(matrices))(
         *(
             _Matrix(packed.values.data_ptr(), packed.n, None if bias_N is None else bias_N.data_ptr(), out.data_ptr())
             for (packed, bias_N), out in zip(matrices, outs, strict=True)
         )
     )
-    kernels.qwen3vl_matmul_several(first.bits, described, len(matrices), x_MK.data_ptr(), len(x_MK), first.k)
+    kernels.qwen3vl_matmul_several(first.bits, described, len(matrices), x_MK.data_ptr(), x_MK.shape[0], first.k)
     return outs
 
 

@@ -46,9 +46,9 @@ def _few_rows(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor | N
         return None
     n, k = weight_NK.shape
     x_MK = x.reshape(-1, k).float().contiguous()
-    out_MN = torch.empty(len(x_MK), n)
+    out_MN = torch.empty(x_MK.shape[0], n)
     is_bf16 = int(weight_NK.dtype == torch.bfloat16)
-    if kernels.qwen3vl_rows(weight_NK.data_ptr(), is_bf16, x_MK.data_ptr(), len(x_MK), n, k, out_MN.data_ptr()):
+    if kernels.qwen3vl_rows(weight_NK.data_ptr(), is_bf16, x_MK.data_ptr(), x_MK.shape[0], n, k, out_MN.data_ptr()):
         return None
     if bias_N is not None:
         out_MN += bias_N

@@ -17,14 +17,16 @@ from torch import Tensor
 
 from qwen3vl.kernels.cpu.library import library
 
+_TYPES = (torch.float32, torch.bfloat16)
 MOST_HEAD = 512  # values of a head, in csrc/steps_rows.h
 
 
 def can_run(x: Tensor, *others: Tensor) -> bool:
     """Whether these can go to the kernels: all on the CPU, of one type that they know, and no gradients."""
-    if library() is None or torch.is_grad_enabled() or x.dtype not in (torch.float32, torch.bfloat16):
+    dtype = x.dtype
+    if torch.is_grad_enabled() or dtype not in _TYPES or library() is None:
         return False
-    return x.device.type == "cpu" and all(y.dtype == x.dtype and y.device.type == "cpu" for y in others)
+    return x.is_cpu and all(y.is_cpu and y.dtype == dtype for y in others)
 
 
 def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
@@ -92,9 +94,11 @@ class _Turn(ctypes.Structure):
 
 def can_turn(q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, *norms: Tensor) -> bool:
     """Whether `turn_` takes these: the values of a token must be neighbours, and a head not too large."""
-    heads, size = (q_TNH, k_TKH, v_TKH), q_TNH.shape[2]
-    packed = all(x.stride(2) == 1 and x.stride(1) == size for x in heads)
-    return packed and size % 2 == 0 and size <= MOST_HEAD and can_run(*heads, *norms)
+    size = q_TNH.shape[2]
+    for x in (q_TNH, k_TKH, v_TKH):
+        if x.stride()[1:] != (size, 1):
+            return False
+    return size % 2 == 0 and size <= MOST_HEAD and can_run(q_TNH, k_TKH, v_TKH, *norms)
 
 
 def turn_(
@@ -126,7 +130,7 @@ def turn_(
 
 def _set_slots(turn: _Turn, slots: Slots, v_TKH: Tensor) -> None:
     keys, values, scales = slots.keys_KXH, slots.values_KXH, slots.scales_KX1
-    assert slots.slots_T.dtype == torch.int64 and slots.slots_T.is_contiguous() and len(slots.slots_T) == turn.tokens
+    assert slots.slots_T.dtype == torch.int64 and slots.slots_T.is_contiguous() and slots.slots_T.numel() == turn.tokens
     assert v_TKH.stride(2) == 1 and v_TKH.stride(1) == turn.size, v_TKH.stride()
     assert keys.shape == values.shape and keys.stride() == values.stride() and keys.stride(2) == 1, keys.stride()
     assert keys.dtype == values.dtype == (v_TKH.dtype if scales is None else torch.int8), (keys.dtype, v_TKH.dtype)
