@@ -3,10 +3,11 @@
 #   sanitize_kernels.sh [PYTEST ARGUMENTS]   their tests with AddressSanitizer and UndefinedBehaviorSanitizer: torch's
 #                                            tensors come from the same allocator, so what goes beyond one is found
 #   sanitize_kernels.sh threads              products from several threads with ThreadSanitizer
-# JOBS=1 compiles one file at a time; BUILD=FOLDER keeps what was built.
+# JOBS=1 compiles one file at a time; BUILD=FOLDER keeps what was built; PYTHON is another than .venv's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${BUILD:-$(mktemp -d)}
+python=${PYTHON:-.venv/bin/python}
 
 compile() { # compile FLAGS
   cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_COMPILER=g++ -DCMAKE_CXX_FLAGS="$1" >"$build/log" &&
@@ -30,4 +31,4 @@ fi
 export QWEN3VL_SANITIZED=$build/libqwen3vl_cpu.so
 LD_PRELOAD=$(for name in asan ubsan stdc++; do g++ -print-file-name="lib$name.so"; done | paste -sd ' ')
 export LD_PRELOAD ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
-exec .venv/bin/python -m pytest -q -p tests.sanitized -p no:cacheprovider "$@"
+exec "$python" -m pytest -q -p tests.sanitized -p no:cacheprovider "$@"
