@@ -65,9 +65,34 @@ def test_gradients_are_torchs() -> None:
     assert x.grad is not None
 
 
+@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+@pytest.mark.parametrize(("m", "n", "k"), [(33, 37, 100), (70, 1031, 513), (600, 40, 1024), (1, 16, 8), (523, 7, 96)])
+def test_bfloat16_is_widened_by_the_kernels(isa: str, m: int, n: int, k: int, request: pytest.FixtureRequest) -> None:
+    kernels = library()
+    before = b"" if kernels is None else kernels.qwen3vl_isa()
+    if kernels is None or kernels.qwen3vl_use_isa(isa.encode()):
+        pytest.skip(f"there are no kernels for {isa}")
+    request.addfinalizer(lambda: kernels.qwen3vl_use_isa(before))
+    x, weight, bias = made(n, k, m, torch.bfloat16)
+    x[:, k // 2] *= 1000
+    x[0] *= 1e-38
+    for given in (None, bias):
+        out = rows._widened(x, weight, given)
+        exact = F.linear(x.double(), weight.double(), None if given is None else given.double())
+        assert out is not None and out.dtype == torch.bfloat16
+        scale = F.linear(x.double().abs(), weight.double().abs()) + 1
+        assert bool(((out.double() - exact).abs() <= 2**-8 * exact.abs() + 1e-6 * scale).all())
+        for row in (0, m - 1, m // 2):  # in any company the same
+            alone = rows._widened(x[row : row + 1], weight, given)
+            assert alone is not None and torch.equal(alone[0], out[row])
+
+
 def test_bfloat16_is_widened_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight, bias = made(1031, 256, 40, torch.bfloat16)
     monkeypatch.setattr(rows, "bfloat16_is_emulated", lambda: True)
+    by_kernels = rows.linear(x, weight, bias)
+    monkeypatch.setattr(rows, "_widened", lambda *_: None)
+    torch.testing.assert_close(rows.linear(x, weight, bias), by_kernels, atol=1e-4, rtol=2**-7)
     whole = rows.linear(x, weight, bias)
     monkeypatch.setattr(rows, "PIECE_WEIGHTS", 256 * 100)
     torch.testing.assert_close(rows.linear(x, weight, bias), whole, atol=0, rtol=2**-7)

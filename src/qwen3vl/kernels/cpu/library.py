@@ -36,6 +36,7 @@ _SIGNATURES = {
     ),
     "qwen3vl_matmul_several": (None, [c_int, c_void_p, c_int64, c_void_p, c_int64, c_int64]),
     "qwen3vl_rows": (c_int, [c_void_p, c_int, c_void_p, c_int64, c_int64, c_int64, c_void_p]),
+    "qwen3vl_wide": (c_int, [c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p]),
     "qwen3vl_norm": (
         None,
         [c_int, c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_double, c_int64, c_int64, c_void_p, c_void_p],

@@ -29,7 +29,8 @@ def linear(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor
     if num_tokens <= MOST_TOKENS and (out := _few_rows(x, weight_NK, bias_N)) is not None:
         return out
     if weight_NK.dtype == torch.bfloat16 and bfloat16_is_emulated():
-        return _in_float32(x, weight_NK, bias_N)
+        out = _widened(x, weight_NK, bias_N)
+        return _in_float32(x, weight_NK, bias_N) if out is None else out
     return F.linear(x, weight_NK, bias_N)
 
 
@@ -55,8 +56,24 @@ def _few_rows(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor | N
     return out_MN.to(x.dtype).view(*x.shape[:-1], n)
 
 
+def _widened(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor | None:
+    """The product in float32 with the weights widened in the cache; None where there is no kernel for this."""
+    kernels = library()
+    if kernels is None or not weight_NK.is_contiguous() or not x.dtype == weight_NK.dtype == torch.bfloat16:
+        return None
+    n, k = weight_NK.shape
+    x_MK = x.reshape(-1, k).float().contiguous()
+    out_MN = torch.empty(x_MK.shape[0], n, dtype=torch.bfloat16)
+    bias = None if bias_N is None else bias_N.to(torch.bfloat16).contiguous()
+    bias_at = None if bias is None else bias.data_ptr()
+    sizes = x_MK.shape[0], n, k
+    if kernels.qwen3vl_wide(weight_NK.data_ptr(), x_MK.data_ptr(), *sizes, bias_at, out_MN.data_ptr()):
+        return None
+    return out_MN.view(*x.shape[:-1], n)
+
+
 def _in_float32(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor:
-    """The product in float32, with the weights widened piece by piece."""
+    """The twin of `_widened` in plain torch: weights are widened piece by piece."""
     wide, step = x.float(), max(1, PIECE_WEIGHTS // weight_NK.shape[1])
     out = x.new_empty(*x.shape[:-1], len(weight_NK))
     for first in range(0, len(weight_NK), step):

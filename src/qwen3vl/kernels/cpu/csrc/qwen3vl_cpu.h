@@ -43,6 +43,9 @@ QWEN3VL_API void qwen3vl_matmul_several(int bits, const Qwen3vlMatrix* matrices,
 // of reading the weights once. Returns -1 where there is no kernel for it.
 QWEN3VL_API int qwen3vl_rows(const void* weights_NK, int is_bf16, const float* x_MK, int64_t m, int64_t n, int64_t k,
                              float* out_MN);
+// The same with bfloat16 weights for many tokens; bias (may be null) and out are bfloat16 too. See wide.h.
+QWEN3VL_API int qwen3vl_wide(const void* weights_NK, const float* x_MK, int64_t m, int64_t n, int64_t k,
+                             const void* bias_N, void* out_MN);
 
 // The most that this machine can do, on the pool's threads (see probe.cpp): bytes read a second from memory that no
 // cache holds, and operations a second (float32, or bytes as the kernels multiply them) measured for `seconds`.
