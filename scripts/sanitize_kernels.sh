@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${BUILD:-$(mktemp -d)}
+mkdir -p "$build"
 python=${PYTHON:-.venv/bin/python}
 
 compile() { # compile FLAGS
