@@ -156,6 +156,18 @@ def test_company_cuts_threads_and_places_change_no_bit(dtype: torch.dtype, kv: t
     kernels.qwen3vl_set_threads(threads)
 
 
+@types
+def test_one_token_behind_many(dtype: torch.dtype, kv: torch.dtype) -> None:
+    """Its keys are several pieces of work; the bits are those of a chunk, which is one."""
+    if library() is None:
+        pytest.skip("the kernels were not built")
+    case = Case((4, 1, 40), ((20, 2230),), dtype, kv)
+    (_, _, past, runs), whole = case.parts[0], case.run()
+    assert off(whole, case.twin()) < (2e-6 if dtype == FLOAT else 2**-8)
+    last = attend(case.q[-1:], case.k, case.v, Plan.of([(0, 1, past + 19, runs)]), case.scales, causal=True)
+    assert torch.equal(last, whole[-1:])
+
+
 def test_rows_that_are_spread_or_unaligned(isa: str) -> None:
     """Keys as a slice of a larger tensor, tokens first: they are packed, and give the bits of dense ones."""
     case = Case((4, 2, 24), ((70, 0),), block=140)

@@ -68,8 +68,8 @@ struct AttentionKernels {
                int64_t v_head, int64_t head_floats);
   // Any number of rows over all blocks, into `out`.
   void (*panels)(const QueryRows& rows, const KeyRuns& keys);
-  // Few rows over one block: states[row].
-  void (*few)(const QueryRows& rows, const KeyRuns& keys, int64_t block, float* states);
+  // Few rows over some blocks: states[block][row], counted from `first_block`.
+  void (*few)(const QueryRows& rows, const KeyRuns& keys, int64_t first_block, int64_t num_blocks, float* states);
   // `few`'s states of blocks 0 .. num_blocks, states[block][row], joined in order, into `out`.
   void (*join)(const QueryRows& rows, const float* states, int64_t num_blocks);
 };

@@ -100,11 +100,11 @@ inline void score_turned(const float* q, int64_t size, const float* turned, floa
     for (int v = 0; v < kVectors; ++v) s[r][v].store(scores + r * kBlock + 8 * v);
 }
 
-template <typename T>
-inline void prefetch_values(const KeyBlock& block, int j, int64_t size) {
-  for (int i = j; i < j + kTurned && i < block.count; ++i)
-    for (int64_t at = 0; at < size * int64_t(sizeof(T)); at += 64)
-      __builtin_prefetch(static_cast<const char*>(block.v[i]) + at, 0, 2);
+// Rows [first, last) on their way into the second-level cache. What is read here jumps from row to row, which a CPU does
+// not foresee by itself: without this, memory would wait for the arithmetic and the arithmetic for memory.
+inline void prefetch_rows(const void* const* rows, int first, int last, int64_t bytes) {
+  for (int i = first; i < last; ++i)
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(static_cast<const char*>(rows[i]) + at, 0, 2);
 }
 
 // Scores of one row to weights; returns their sum. `count` keys, of which the row sees `seen`.
@@ -129,15 +129,18 @@ inline float weigh_row(const KeyBlock& block, int count, int seen, bool scaled, 
   return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
 
-// Sums of values, weighed by R rows, C vectors of columns.
+// Sums of values, weighed by R rows, C vectors of columns; the same columns of the next block's keys are prefetched.
 template <typename T, int R, int C>
-inline void mix_few(const KeyBlock& block, int count, const float* weights, int64_t column, float* states,
+inline void mix_few(const KeyBlock& block, const KeyBlock& next, const float* weights, int64_t column, float* states,
                     int64_t stride) {
   Vec8 sum[R][C];
   for (int r = 0; r < R; ++r)
     for (int c = 0; c < C; ++c) sum[r][c] = Vec8::all(0);
-  for (int j = 0; j < count; ++j) {
+  for (int j = 0; j < block.count; ++j) {
     const T* row = static_cast<const T*>(block.v[j]) + column;
+    if (j < next.count)
+      for (int c = 0; c < C; c += 64 / int(8 * sizeof(T)))
+        __builtin_prefetch(static_cast<const T*>(next.k[j]) + column + 8 * c, 0, 2);
     for (int c = 0; c < C; ++c) {
       const Vec8 value = Vec8::load(row + 8 * c);
       for (int r = 0; r < R; ++r) sum[r][c] = fma(Vec8::all(weights[r * kBlock + j]), value, sum[r][c]);
@@ -148,51 +151,77 @@ inline void mix_few(const KeyBlock& block, int count, const float* weights, int6
 }
 
 template <typename T, int R>
-void mix_few_rows(const KeyBlock& block, int count, const float* weights, int64_t size, float* states, int64_t stride) {
+void mix_few_rows(const KeyBlock& block, const KeyBlock& next, const float* weights, int64_t size, float* states,
+                  int64_t stride) {
   int64_t column = 0;
   constexpr int kColumns = R > 2 ? 2 : 4;
   for (; column + 8 * kColumns <= size; column += 8 * kColumns)
-    mix_few<T, R, kColumns>(block, count, weights, column, states, stride);
-  for (; column < size; column += 8) mix_few<T, R, 1>(block, count, weights, column, states, stride);
+    mix_few<T, R, kColumns>(block, next, weights, column, states, stride);
+  for (; column < size; column += 8) mix_few<T, R, 1>(block, next, weights, column, states, stride);
+}
+
+// Scores of all rows with one block.
+template <typename T>
+void score_few(const QueryRows& rows, const KeyBlock& block, const float* q, float* turned, float* scores) {
+  const int64_t size = rows.size, bytes = size * int64_t(sizeof(T));
+  for (int j = 0; j < block.count; j += kTurned) {
+    prefetch_rows(block.v, j, j + kTurned < block.count ? j + kTurned : block.count, bytes);
+    turn_keys<T>(block, j, size, turned);
+    int64_t r = 0;
+    for (; r + 2 <= rows.count; r += 2) score_turned<2>(q + r * size, size, turned, scores + r * kBlock + j);
+    if (r < rows.count) score_turned<1>(q + r * size, size, turned, scores + r * kBlock + j);
+  }
 }
 
 template <typename T>
-void few_of(const QueryRows& rows, const KeyRuns& keys, int64_t number, float* states) {
-  const int64_t size = rows.size, stride = State::floats(size), first = number * kBlock, num_rows = rows.count;
-  KeyBlock block;
-  find_block(keys, number, rows.seen(num_rows - 1), &block);
-  float* turned = thread_floats(size_t(size * kTurned + num_rows * (size + kBlock)));
-  float *scores = turned + size * kTurned, *q = scores + num_rows * kBlock;
-  for (int64_t i = 0; i < num_rows; ++i) {
-    const int64_t r = rows.first + i, at = r / rows.group * rows.q_token + r % rows.group * rows.q_head;
-    for (int64_t x = 0; x < size; ++x) q[i * size + x] = element(rows.q, rows.type, at + x) * rows.scale;
-  }
-  for (int j = 0; j < block.count; j += kTurned) {
-    prefetch_values<T>(block, j, size);
-    turn_keys<T>(block, j, size, turned);
-    int64_t r = 0;
-    for (; r + 2 <= num_rows; r += 2) score_turned<2>(q + r * size, size, turned, scores + r * kBlock + j);
-    if (r < num_rows) score_turned<1>(q + r * size, size, turned, scores + r * kBlock + j);
-  }
-  for (int64_t r = 0; r < num_rows; ++r) {
-    const int64_t seen = rows.seen(r) - first;
+void few_block(const QueryRows& rows, const KeyRuns& keys, int64_t first_key, const KeyBlock& block,
+               const KeyBlock& next, const float* q, float* turned, float* scores, float* states) {
+  const int64_t size = rows.size, stride = State::floats(size);
+  score_few<T>(rows, block, q, turned, scores);
+  for (int64_t r = 0; r < rows.count; ++r) {
+    const int64_t seen = rows.seen(r) - first_key;
     const int own = seen < 0 ? 0 : seen < block.count ? int(seen) : block.count;
     float* state = states + r * stride;
     state[State::kTotal] =
         weigh_row(block, block.count, own, keys.type == kInt8, scores + r * kBlock, state + State::kPeak);
   }
+  KeyBlock none;
+  none.count = 0;
   int64_t r = 0;
-  for (; r + 4 <= num_rows; r += 4)
-    mix_few_rows<T, 4>(block, block.count, scores + r * kBlock, size, states + r * stride, stride);
-  for (; r + 2 <= num_rows; r += 2)
-    mix_few_rows<T, 2>(block, block.count, scores + r * kBlock, size, states + r * stride, stride);
-  if (r < num_rows) mix_few_rows<T, 1>(block, block.count, scores + r * kBlock, size, states + r * stride, stride);
+  auto ahead = [&]() -> const KeyBlock& { return r == 0 ? next : none; };  // once is enough
+  for (; r + 4 <= rows.count; r += 4)
+    mix_few_rows<T, 4>(block, ahead(), scores + r * kBlock, size, states + r * stride, stride);
+  for (; r + 2 <= rows.count; r += 2)
+    mix_few_rows<T, 2>(block, ahead(), scores + r * kBlock, size, states + r * stride, stride);
+  if (r < rows.count)
+    mix_few_rows<T, 1>(block, ahead(), scores + r * kBlock, size, states + r * stride, stride);
 }
 
-void few_task(const QueryRows& rows, const KeyRuns& keys, int64_t block, float* states) {
-  if (keys.type == kFloat32) few_of<float>(rows, keys, block, states);
-  if (keys.type == kBfloat16) few_of<uint16_t>(rows, keys, block, states);
-  if (keys.type == kInt8) few_of<int8_t>(rows, keys, block, states);
+template <typename T>
+void few_of(const QueryRows& rows, const KeyRuns& keys, int64_t first_block, int64_t num_blocks, float* states) {
+  const int64_t size = rows.size, num_keys = rows.seen(rows.count - 1);
+  float* turned = thread_floats(size_t(size * kTurned + rows.count * (size + kBlock)));
+  float *scores = turned + size * kTurned, *q = scores + rows.count * kBlock;
+  for (int64_t i = 0; i < rows.count; ++i) {
+    const int64_t r = rows.first + i, at = r / rows.group * rows.q_token + r % rows.group * rows.q_head;
+    for (int64_t x = 0; x < size; ++x) q[i * size + x] = element(rows.q, rows.type, at + x) * rows.scale;
+  }
+  KeyBlock blocks[2];
+  find_block(keys, first_block, num_keys, &blocks[0]);
+  prefetch_rows(blocks[0].k, 0, blocks[0].count, size * int64_t(sizeof(T)));
+  for (int64_t b = 0; b < num_blocks; ++b) {
+    KeyBlock& next = blocks[(b + 1) % 2];
+    next.count = 0;
+    if (b + 1 < num_blocks) find_block(keys, first_block + b + 1, num_keys, &next);
+    few_block<T>(rows, keys, (first_block + b) * kBlock, blocks[b % 2], next, q, turned, scores,
+                 states + b * rows.count * State::floats(size));
+  }
+}
+
+void few_task(const QueryRows& rows, const KeyRuns& keys, int64_t first_block, int64_t num_blocks, float* states) {
+  if (keys.type == kFloat32) few_of<float>(rows, keys, first_block, num_blocks, states);
+  if (keys.type == kBfloat16) few_of<uint16_t>(rows, keys, first_block, num_blocks, states);
+  if (keys.type == kInt8) few_of<int8_t>(rows, keys, first_block, num_blocks, states);
 }
 
 void join_task(const QueryRows& rows, const float* states, int64_t num_blocks) {
