@@ -1,11 +1,12 @@
 """A small model learns two or three tasks from nothing: held-out accuracy over time, as PNG, SVG and JSON.
 
     python benchmarks/train_curve.py --minutes 20 --out out/curve
-    python benchmarks/train_curve.py --minutes 20 --tasks count,question_color,read_word --size small --out out/curve
+    python benchmarks/train_curve.py --minutes 20 --see 0.4 --tasks count,read_word --size small --out out/curve
 
-The rate of steps is measured first, so that the run with its schedule (warm-up, stable, decay) lasts as long as
-asked; states are saved on the way and evaluated afterwards, so that training time is training time. What is measured
-on is the held-out side: fonts, words, layouts and themes that training never shows.
+For a share of the time (`--see`) the tower learns alone (`qwen3vl train see`), then all of it learns the tasks. The
+rate of steps is measured first, so that the run with its schedule (warm-up, stable, decay) lasts as long as asked;
+states are saved on the way and evaluated afterwards, so that training time is training time. What is measured on is
+the held-out side: fonts, words, layouts and themes that training never shows.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from qwen3vl.model.devices import best_device
 from qwen3vl.train.evaluation import TaskResult, evaluate
 from qwen3vl.train.run import TrainRun, train
 from qwen3vl.train.settings import TrainSettings
+from qwen3vl.train.sight_run import SightRun, see
 from qwen3vl.train.small import make_small
 from qwen3vl.train.state import saved_states
 
@@ -33,6 +35,7 @@ matplotlib.use("agg")
 from matplotlib import pyplot
 
 CALIBRATION = 12  # steps; the first third warms up and is not counted
+SIGHT_TOKENS = 512  # merged tokens to a step of the tower
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # Okabe and Ito's
 
 
@@ -44,18 +47,20 @@ def main() -> None:
     if not new.exists():
         for note in make_small(new, given.size, seed=given.seed):
             print("note:", note)
-    steps = steps_for(given, new, out)
+    seen, looking = (see_first(given, new, out / "see"), given.see * given.minutes * 60) if given.see else (new, 0.0)
+    steps = steps_for(given, seen, out)
     shutil.rmtree(out / "run", ignore_errors=True)
-    run = training(given, new, out / "run", steps)
+    run = training(given, seen, out / "run", steps)
     print(f"{steps} steps, a state every {run.settings.save_every}")
     train(run)
-    points = [measured(given, state) for state in (new, *saved_states(run.out))]
+    points = [measured(given, new, 0.0), *(measured(given, state, looking) for state in saved_states(run.out))]
     document = {
         "schema_version": 1,
         "tasks": given.tasks.split(","),
         "size": given.size,
         "steps": steps,
         "tokens_per_batch": given.tokens,
+        "share_of_seeing": given.see,
         "learning_rate": given.lr,
         "seed": given.seed,
         "side": "heldout",
@@ -74,12 +79,15 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", default="question_color,count,read_glyphs", help="names behind commas")
+    parser.add_argument(
+        "--tasks", default="first_color,first_shape,first_count,first_place", help="names behind commas"
+    )
     parser.add_argument("--minutes", type=float, default=20.0, help="of training")
+    parser.add_argument("--see", type=float, default=0.0, help="share of the time in which the tower learns alone")
     parser.add_argument("--points", type=int, default=10, help="evaluations, beside that before the first step")
     parser.add_argument("--count", type=int, default=200, help="held-out samples of each task")
     parser.add_argument("--size", default="tiny", help="tiny, small or medium")
-    parser.add_argument("--tokens", type=int, default=4096, help="a step")
+    parser.add_argument("--tokens", type=int, default=1024, help="a step")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--workers", type=int, default=0, help="processes that draw the samples")
     parser.add_argument("--seed", type=int, default=0)
@@ -116,7 +124,37 @@ def steps_for(given: argparse.Namespace, new: Path, out: Path) -> int:
     clock = StepClock()
     train(replace(run, settings=replace(run.settings, save_every=0)), logs=[clock])
     shutil.rmtree(trial)
-    return max(given.points, round(given.minutes * 60 / clock.seconds))
+    return max(given.points, round(given.minutes * (1 - given.see) * 60 / clock.seconds))
+
+
+def see_first(given: argparse.Namespace, new: Path, out: Path) -> Path:
+    """-> the folder of a model whose tower learnt alone for its share of the time."""
+    shutil.rmtree(out, ignore_errors=True)
+    clock = StepClock()
+    see(sight(given, new, out / "trial", CALIBRATION), logs=[clock])
+    steps = max(1, round(given.minutes * given.see * 60 / clock.seconds))
+    print(f"the tower: {steps} steps")
+    see(sight(given, new, out / "run", steps), logs=[StepClock()])
+    return out / "run" / "model"
+
+
+def sight(given: argparse.Namespace, new: Path, out: Path, steps: int) -> SightRun:
+    settings = TrainSettings(
+        language_lr=None,
+        mergers_lr=given.lr,
+        vision_lr=given.lr,
+        steps=steps,
+        tokens_per_batch=SIGHT_TOKENS,
+        schedule="wsd",
+        warmup=min(0.1, 200 / steps),
+        decay=0.3,
+        weight_decay=0.05,
+        beta2=0.98,
+        seed=given.seed,
+        workers=given.workers,
+        save_every=0,
+    )
+    return SightRun(model=str(new), out=out, settings=settings)
 
 
 class StepClock:
@@ -137,7 +175,7 @@ class StepClock:
         pass
 
     def evaluated(self, progress: Any, values: Any) -> None:
-        pass
+        print("  ".join(f"{name} {value:.3f}" for name, value in values.items()))
 
     def note(self, text: str) -> None:
         print(text)
@@ -146,14 +184,15 @@ class StepClock:
         pass
 
 
-def measured(given: argparse.Namespace, state: Path) -> dict[str, Any]:
-    """One point of the curve: how long was trained, and what the held-out side says."""
+def measured(given: argparse.Namespace, state: Path, before: float) -> dict[str, Any]:
+    """One point of the curve: what the held-out side says; `before`: seconds in which the tower learnt alone."""
     path = state / "training" / "progress.json"
     progress = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     model = qwen3vl.load(state)
     results = list(evaluate(model, given.tasks.split(","), count=given.count, seed=given.seed))
     model.close()
     point = {key: progress.get(key, 0) for key in ("step", "conversations", "tokens", "seconds")}
+    point["seconds"] += before
     print(f"{point['seconds']:7.0f} s  " + "  ".join(f"{r.task} {shown(r)}" for r in results), flush=True)
     return {**point, "tasks": {r.task: r.as_json() for r in results}}
 

@@ -18,6 +18,7 @@ from qwen3vl.cli.train_check import check
 from qwen3vl.cli.train_merge import merge
 from qwen3vl.cli.train_new import new
 from qwen3vl.cli.train_preview import preview
+from qwen3vl.cli.train_see import see
 from qwen3vl.cli.train_shards import shards
 from qwen3vl.errors import InvalidParams
 from qwen3vl.settings import MediaOptions
@@ -197,6 +198,7 @@ _COMMANDS = {
     "preview": preview,
     "shards": shards,
     "new": new,
+    "see": see,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)

@@ -69,6 +69,7 @@ class Trainer:
     Args:
         work: the steps' batches, see run.py; it ends when the data do.
         total: of all conversations of the run, where it is given in epochs.
+        flops: operations of a batch, forward and backward; by default those of the whole model.
         evaluate, save: called when they are due by the settings, and at the end.
     """
 
@@ -85,6 +86,7 @@ class Trainer:
         start: Progress = Progress(),  # noqa: B008  # frozen
         processes: Processes = OneProcess(),  # noqa: B008  # without state
         logs: Sequence[Log] = (),
+        flops: Callable[[TrainBatch], float] | None = None,
         evaluate: Evaluate | None = None,
         save: Save | None = None,
     ) -> None:
@@ -94,7 +96,7 @@ class Trainer:
         self.progress = start
         self._work, self._total, self._epoch_size = work, total, epoch_size
         self._evaluate, self._save = evaluate, save
-        self._flops = FlopCounter.of(model)
+        self._flops = flops or FlopCounter.of(model)
         self._stopping = False
 
     def stop(self) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from qwen3vl.errors import InvalidParams
 from qwen3vl.train.scoring import score
 from qwen3vl.train.synthetic import (
+    beginnings,
     clips,
     compare,
     scene_questions,
@@ -22,7 +23,7 @@ from qwen3vl.train.synthetic.registry import make_sample, tasks
 from qwen3vl.train.synthetic.sample import ChoiceTruth, NumberTruth, Side, SyntheticSample
 from qwen3vl.types import ImagePart, VideoPart
 
-MODULES = (scenes, scene_questions, true_false, widget_tasks, compare, clips, talk)
+MODULES = (beginnings, scenes, scene_questions, true_false, widget_tasks, compare, clips, talk)
 NAMES = [name for module in MODULES for name in module.TASKS]
 SIDES: tuple[Side, ...] = ("train", "heldout")
 
@@ -53,7 +54,7 @@ def test_the_answer_is_read_as_the_truth(name: str, side: Side) -> None:
         made = sample(name, side, index)
         result = score(made, made.answer)
         assert result.perfect, (made.key, made.messages[-1].text, made.answer, made.truth, result)
-        assert all(64 <= max(p.size) <= 700 and min(p.size) >= 40 for p in frames(made))
+        assert all(64 <= max(p.size) <= 700 and min(p.size) >= 32 for p in frames(made))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -57,6 +57,7 @@ class LineKind:
 
 
 LINES = {
+    "read_glyph": LineKind(1, (32,), 32, 0.3, 110, 0.0),
     "read_glyphs": LineKind(4, (32,), 96, 0.5, 110, 0.0),
     "read_word": LineKind(14, (32,), 224, 0.8, 90, 0.05),
     "read_line": LineKind(28, (32,), 320, 1.0, 80, 0.1),

@@ -11,6 +11,7 @@ from qwen3vl.train.synthetic.sample import Side, SyntheticSample, Task
 from qwen3vl.train.synthetic.sides import rng_of
 
 MODULES: tuple[str, ...] = (
+    "beginnings",
     "lines",
     "reading",
     "forms",

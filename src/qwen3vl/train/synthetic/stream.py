@@ -17,9 +17,10 @@ import threading
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from qwen3vl.errors import InvalidParams
 from qwen3vl.train.synthetic.registry import make_sample, task_named
@@ -28,6 +29,7 @@ from qwen3vl.train.synthetic.sides import rng_of
 
 CHUNK = 16  # samples that a process makes at a time
 AHEAD = 3  # chunks for each process that may wait to be read
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +76,20 @@ def stream(
     Close the generator (or leave it to be collected) to end the processes.
     """
     numbers = itertools.count(start) if count is None else iter(range(start, start + count))
+    yield from in_processes(mix.sample, numbers, workers)
+
+
+def in_processes(make: Callable[[int], T], numbers: Iterator[int], workers: int) -> Generator[T, None, None]:
+    """make(number) of each number, in their order, by so many processes (0: here). `make` must be picklable."""
     if workers == 0:
-        yield from (mix.sample(number) for number in numbers)
+        yield from map(make, numbers)
         return
     context = multiprocessing.get_context("spawn")  # a fork of a process with torch's threads may hang
     pool = ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(),))
-    pending: deque[Future[list[SyntheticSample]]] = deque()
+    pending: deque[Future[list[T]]] = deque()
     try:
         while chunk := list(itertools.islice(numbers, CHUNK)):
-            pending.append(pool.submit(_make, mix, chunk))
+            pending.append(pool.submit(_make, make, chunk))
             if len(pending) >= AHEAD * workers:
                 yield from pending.popleft().result()
         while pending:
@@ -91,8 +98,8 @@ def stream(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _make(mix: Mix, numbers: list[int]) -> list[SyntheticSample]:
-    return [mix.sample(number) for number in numbers]
+def _make(make: Callable[[int], T], numbers: list[int]) -> list[T]:
+    return [make(number) for number in numbers]
 
 
 def _start_worker(reader: int) -> None:

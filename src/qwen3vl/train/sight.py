@@ -1,0 +1,200 @@
+"""The tower learns to see by itself: from every merged token linear heads must tell what lies inside it.
+
+    picture ──tower──► embeddings_MD ──SightHeads──► classes of its columns and patches, against synthetic/places.py
+
+From nothing, answers alone teach a tower very slowly: one word is said about a whole picture, by a decoder that cannot
+speak yet. Here each 32 x 32 pixels get their own truth, and no decoder runs. The heads are thrown away afterwards: what
+they can read from a token by one linear map, a decoder can too. Otherwise the run is like any other (loop.py): the
+same schedule, logs, saved states and exact resume.
+
+Shape names: M merged tokens, D hidden size of the decoder, C classes, P patches.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qwen3vl.model.qwen3vl import Qwen3VL
+from qwen3vl.processor.resize import patchify
+from qwen3vl.processor.settings import VisionSettings
+from qwen3vl.train.loop import StepWork
+from qwen3vl.train.loss import Loss
+from qwen3vl.train.packing import TrainBatch
+from qwen3vl.train.parameters import ParameterGroup
+from qwen3vl.train.reports import Progress
+from qwen3vl.train.synthetic.icons import NAMES
+from qwen3vl.train.synthetic.palette import COLOUR_NAMES
+from qwen3vl.train.synthetic.places import CHARACTERS, COLUMNS, IGNORED, NOTHING, Places, draw_places
+from qwen3vl.train.synthetic.sample import Side
+from qwen3vl.train.synthetic.stream import in_processes
+
+WHAT = ("characters", "kinds", "colours")
+_CLASSES = (len(CHARACTERS) + 1, len(NAMES) + 1, len(COLOUR_NAMES) + 1)
+_PER_TOKEN = (COLUMNS, 4, 4)
+_NOTHING_WEIGHS = (0.05, 0.3, 0.3)  # most columns are empty: with equal weights "nothing" is learnt, and nothing else
+
+
+class SightHeads(nn.Module):
+    """embeddings_MD -> logits of each kind of truth: (M, columns or patches, C)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.heads = nn.ModuleList(nn.Linear(width, n * c) for n, c in zip(_PER_TOKEN, _CLASSES, strict=True))
+
+    def forward(self, embeddings_MD: Tensor) -> tuple[Tensor, ...]:
+        x_MD = self.norm(embeddings_MD)
+        return tuple(head(x_MD).unflatten(1, (n, -1)) for head, n in zip(self.heads, _PER_TOKEN, strict=True))
+
+
+def new_heads(width: int, seed: int, device: torch.device, dtype: torch.dtype) -> SightHeads:
+    """Small random values: the same for the same seed."""
+    heads, random = SightHeads(width), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for head in heads.heads:
+            head.weight.normal_(0.0, 0.02, generator=random)  # type: ignore[operator,union-attr]
+            head.bias.zero_()  # type: ignore[operator,union-attr]
+    return heads.to(device, dtype)
+
+
+def head_group(heads: SightHeads, learning_rate: float) -> ParameterGroup:
+    names, parameters = zip(*heads.named_parameters(prefix="sight"), strict=True)
+    return ParameterGroup("mergers", learning_rate, 0.0, names, parameters)
+
+
+# ----------------------------------------------------------------------------------------- batches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SightBatch(TrainBatch):
+    """Pictures and what lies in them; there is no text.
+
+    Attributes:
+        truths: of each of WHAT, classes of all merged tokens: int64 (M, columns or patches).
+    """
+
+    truths: tuple[Tensor, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.truths[0])
+
+    @property
+    def num_labels(self) -> int:
+        return sum(int((truth != IGNORED).sum()) for truth in self.truths)
+
+    def to(self, device: torch.device) -> SightBatch:
+        if device.type == "cpu":
+            return self
+        assert self.patches_PC is not None
+        patches_PC = self.patches_PC.to(device, non_blocking=True)
+        return replace(self, patches_PC=patches_PC, truths=tuple(t.to(device, non_blocking=True) for t in self.truths))
+
+
+def sight_batch(samples: Sequence[Places], settings: VisionSettings, where: Sequence[str] = ()) -> SightBatch:
+    """At least one sample."""
+    nothing = torch.zeros(0, dtype=torch.int64)
+    truths = zip(*((s.characters_MS, s.kinds_M4, s.colours_M4) for s in samples), strict=True)
+    p = settings.patch_size
+    return SightBatch(
+        nothing, nothing.expand(3, 0), nothing, nothing, nothing,
+        tuple(sample.num_tokens for sample in samples),
+        torch.from_numpy(np.concatenate([patchify([s.picture], settings).read() for s in samples])),
+        tuple((s.picture.shape[0] // p, s.picture.shape[1] // p) for s in samples),
+        tuple(where),
+        truths=tuple(torch.from_numpy(np.concatenate(truth).astype(np.int64)) for truth in truths),
+    )  # fmt: skip
+
+
+def sight_work(
+    seed: int, settings: VisionSettings, tokens: int, start: int = 0, *, workers: int = 0, limit: int | None = None
+) -> Generator[StepWork, None, None]:
+    """Steps without end, from sample `start` on: pictures of about `tokens` merged tokens each.
+
+    `limit`: the first so many samples again and again, which are kept once drawn.
+    """
+    numbers: Iterator[int] = itertools.count(start)
+    if limit is not None:
+        numbers = itertools.cycle([*range(start % limit, limit), *range(start % limit)])
+    number = start
+    with closing(_drawn(seed, numbers, workers, limit)) as drawn:
+        while True:
+            samples: list[Places] = []
+            while sum(s.num_tokens for s in samples) < tokens:
+                samples.append(next(drawn))
+            number += len(samples)
+            yield StepWork((sight_batch(samples, settings),), number)
+
+
+def _drawn(seed: int, numbers: Iterator[int], workers: int, limit: int | None) -> Generator[Places, None, None]:
+    draw = partial(draw_places, "train", seed)
+    if limit is None:
+        yield from in_processes(draw, numbers, workers)
+        return
+    kept: dict[int, Places] = {}
+    fresh = in_processes(draw, itertools.islice(numbers, limit), workers)
+    for place, sample in enumerate(fresh):
+        kept[place] = sample
+        yield sample
+    while True:
+        yield from kept.values()
+
+
+# -------------------------------------------------------------------------------------- objective
+
+
+def sight_loss(heads: SightHeads, model: Qwen3VL, batch: TrainBatch) -> Loss:
+    """The sum of three weighted means (over all places that are told), times the number of those places.
+
+    Pass it on with `functools.partial(sight_loss, heads)`.
+    """
+    assert isinstance(batch, SightBatch) and batch.patches_PC is not None
+    logits = heads(model.visual(batch.patches_PC, batch.frames).embeddings_MD)
+    means = [
+        _mean(x.flatten(0, 1).float(), truth.flatten(), nothing)
+        for x, truth, nothing in zip(logits, batch.truths, _NOTHING_WEIGHS, strict=True)
+    ]
+    number = batch.num_labels
+    return Loss(torch.stack(means).sum() * number, number)
+
+
+def _mean(logits: Tensor, truth: Tensor, nothing: float) -> Tensor:
+    weights = torch.ones(logits.shape[1], device=logits.device)
+    weights[NOTHING] = nothing
+    total = F.cross_entropy(logits, truth, weights, ignore_index=IGNORED, reduction="sum")
+    weight = weights[truth.clamp(min=0)][truth != IGNORED].sum()
+    return total / weight.clamp(min=1.0)
+
+
+class HeldOutSight:
+    """How much of what lies in held-out pictures the heads tell: shares of what is there that they name."""
+
+    def __init__(self, model: Qwen3VL, heads: SightHeads, settings: VisionSettings, count: int, seed: int = 0) -> None:
+        self._model, self._heads = model, heads
+        side: Side = "heldout"
+        samples = [draw_places(side, seed, index) for index in range(count)]
+        self._batches = [sight_batch(samples[i : i + 32], settings) for i in range(0, count, 32)]
+
+    @torch.no_grad()
+    def __call__(self, progress: Progress) -> Mapping[str, float]:
+        right, there = np.zeros(3), np.zeros(3)
+        self._model.eval()
+        for batch in self._batches:
+            moved = batch.to(self._model.device)
+            assert moved.patches_PC is not None
+            logits = self._heads(self._model.visual(moved.patches_PC, moved.frames).embeddings_MD)
+            for i, (x, truth) in enumerate(zip(logits, moved.truths, strict=True)):
+                something = truth > NOTHING
+                right[i] += float((x.argmax(-1) == truth)[something].sum())
+                there[i] += float(something.sum())
+        self._model.train()
+        return dict(zip(WHAT, (float(share) for share in right / np.maximum(there, 1)), strict=True))

@@ -1,0 +1,147 @@
+"""A run in which the tower alone learns (sight.py), from its folder to the next.
+
+OUT/run.json, OUT/log.jsonl, OUT/checkpoints/, OUT/model      as of any run (state.py)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from qwen3vl.errors import CheckpointError, InvalidParams
+from qwen3vl.model.checkpoint import load_model
+from qwen3vl.model.devices import best_device, parse_device
+from qwen3vl.model.hub import locate
+from qwen3vl.processor.processor import Processor
+from qwen3vl.train.distributed import Ranks
+from qwen3vl.train.flops import FlopCounter, measure_peak
+from qwen3vl.train.logs import JsonLog
+from qwen3vl.train.loop import Trainer
+from qwen3vl.train.optimizer import Optimizer
+from qwen3vl.train.packing import TrainBatch
+from qwen3vl.train.parameters import counts, freeze, parameter_groups
+from qwen3vl.train.reports import Log, Progress, RunReport
+from qwen3vl.train.run import precision, stopping_on_signals
+from qwen3vl.train.settings import TrainSettings
+from qwen3vl.train.sight import HeldOutSight, head_group, new_heads, sight_loss, sight_work
+from qwen3vl.train.state import last_state, load_state, save_state, write_result
+
+_RUN = "run.json"
+_DATA = "pictures with the truth of every place"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SightRun:
+    """Which tower learns, and how.
+
+    Attributes:
+        model: folder or hub name.
+        out: a new or empty folder.
+        settings: with steps, vision_lr and mergers_lr, and language_lr=None; tokens_per_batch counts merged tokens.
+        limit: draw the first so many pictures only, and show them again and again.
+        evaluate_on: held-out pictures.
+        device: auto, or a torch device.
+    """
+
+    model: str
+    out: Path
+    settings: TrainSettings
+    limit: int | None = None
+    evaluate_on: int = 256
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        if settings.language_lr is not None or settings.vision_lr is None or settings.mergers_lr is None:
+            raise InvalidParams("a tower learns to see with vision_lr and mergers_lr, and language_lr=None")
+        if settings.steps is None or settings.lora is not None or settings.accumulate != 1:
+            raise InvalidParams("a tower learns to see in steps of one batch each, without adapters")
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "out": str(self.out), "settings": self.settings.to_json()}
+
+    @classmethod
+    def of_folder(cls, out: Path) -> SightRun:
+        """The run whose results are in `out`. Raises CheckpointError."""
+        try:
+            values = json.loads((out / _RUN).read_text(encoding="utf-8"))
+            assert values.pop("schema_version") == 1 and values.pop("kind") == "sight"
+            return cls(**{**values, "out": out, "settings": TrainSettings.from_json(values["settings"])})
+        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+            raise CheckpointError(f"{out / _RUN}: is not the record of a tower's run ({error!r})") from error
+
+
+def see(run: SightRun, *, go_on: bool = False, logs: Sequence[Log] = ()) -> tuple[Progress, bool]:
+    """Train, or go on from the last saved state. -> how far it came, and whether it is finished; one process.
+
+    Ctrl-C (or SIGTERM) finishes the step, saves and returns. The result is OUT/model.
+    """
+    settings, base = run.settings, locate(run.model)
+    vision = Processor.from_folder(base).picture_settings
+    if not go_on:
+        _claim(run)
+    device = best_device() if run.device == "auto" else parse_device(run.device)
+    ranks = Ranks(0, 1, device)
+    model = load_model(last_state(run.out) if go_on else base, dtype=precision(settings, device), device=device)
+    freeze(model, settings)
+    heads = new_heads(model.config.vision.out_hidden_size, settings.seed, device, model.dtype)
+    assert settings.mergers_lr is not None
+    groups = [*parameter_groups(model.train(), settings), head_group(heads, settings.mergers_lr)]
+    optimizer = Optimizer(groups, settings)
+    start = load_state(last_state(run.out), optimizer, ranks) if go_on else Progress()
+    logs = [JsonLog(run.out / "log.jsonl", settings.log_every), *logs]
+    work = sight_work(
+        settings.seed, vision, settings.tokens_per_batch, start.number, workers=settings.workers, limit=run.limit
+    )
+    with closing(work):
+        trainer = Trainer(
+            model,
+            optimizer,
+            partial(sight_loss, heads),
+            work,
+            settings,
+            start=start,
+            logs=logs,
+            flops=partial(_flops, FlopCounter.of(model)),
+            evaluate=HeldOutSight(model, heads, vision, run.evaluate_on) if run.evaluate_on else None,
+            save=lambda progress: _save(run, base, trainer, progress, ranks),
+        )
+        precision_name = str(model.dtype).removeprefix("torch.")
+        peak = measure_peak(device, model.dtype)
+        report = RunReport(counts(model), _DATA, str(device), precision_name, peak, settings.steps, start)
+        for log in logs:
+            log.begin(report)
+        try:
+            with stopping_on_signals(trainer, logs):
+                trainer.run()
+            if not trainer.stopped:
+                write_result(run.out / "model", base, model, optimizer, ranks)
+        finally:
+            for log in logs:
+                log.close()
+    return trainer.progress, not trainer.stopped
+
+
+def _flops(count: FlopCounter, batch: TrainBatch) -> float:
+    """Of the tower alone: there is no text. The heads are not counted."""
+    merged = batch.num_patches / count.config.vision.spatial_merge_size**2
+    attention = count.vision_attention * sum((h * w) ** 2 for h, w in batch.frames)
+    return count.per_patch * batch.num_patches + count.per_merged * merged + attention
+
+
+def _claim(run: SightRun) -> None:
+    if run.out.exists() and any(run.out.iterdir()):
+        raise InvalidParams(f"{run.out}: is not empty; give a new folder, or go on with --resume")
+    run.out.mkdir(parents=True, exist_ok=True)
+    values = {"schema_version": 1, "kind": "sight", **run.to_json()}
+    (run.out / _RUN).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _save(run: SightRun, base: Path, trainer: Trainer, progress: Progress, ranks: Ranks) -> None:
+    assert isinstance(trainer.optimizer, Optimizer)
+    save_state(run.out, base, trainer.model, trainer.optimizer, progress, run.settings.keep, ranks)

@@ -1,0 +1,118 @@
+"""What lies where in a picture, told for every merged token: the truth that a tower can learn to see from alone.
+
+A merged token sees 32 x 32 pixels. Of each of its eight columns of 4 pixels it is told which character has its centre
+there (text stands in single lines here, at least 32 pixels apart); of its four patches, which thing covers
+them, and in which colour.
+
+    "Hi" in a picture of 32 x 32, H with its centre at x = 9, i at 21:    0 0 H 0 0 i 0 0      9 // 4 = 2, 21 // 4 = 5
+
+Shape names: M merged tokens, row by row; S columns of a token.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from qwen3vl.train.synthetic.arrange import Thing, compose, draw_names, draw_theme
+from qwen3vl.train.synthetic.icons import NAMES
+from qwen3vl.train.synthetic.lines import LINES, TOKEN, glyph_line
+from qwen3vl.train.synthetic.palette import COLOUR_NAMES
+from qwen3vl.train.synthetic.sample import Side
+from qwen3vl.train.synthetic.scenes import draw_spec
+from qwen3vl.train.synthetic.sides import rng_of
+
+CHARACTERS = "".join(map(chr, range(33, 127))) + "€£°·–—’“”"
+COLUMNS = 8  # of a merged token
+PATCH = TOKEN // 2
+COVERED = 1 / 3  # of a patch
+NOTHING, IGNORED = 0, -100  # classes; those of characters, kinds and colours begin at 1
+LINE_KINDS = {"read_glyph": 0.1, "read_glyphs": 0.25, "read_word": 0.4, "read_line": 0.2, "read_line_hard": 0.05}
+SCENES = 0.3  # of all pictures
+_CHARACTER = {character: i for i, character in enumerate(CHARACTERS, start=1)}
+_KIND = {name: i for i, name in enumerate(NAMES, start=1)}
+_COLOUR = {name: i for i, name in enumerate(COLOUR_NAMES, start=1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """A picture and its truth; int16 classes, IGNORED where nothing is told.
+
+    Attributes:
+        picture: uint8 (H, W, 3), sides multiples of 32.
+        characters_MS: (M, 8).
+        kinds_M4, colours_M4: of the patches, in the order of the tower.
+    """
+
+    picture: np.ndarray
+    characters_MS: np.ndarray
+    kinds_M4: np.ndarray
+    colours_M4: np.ndarray
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.characters_MS)
+
+
+def draw_places(side: Side, seed: int, index: int) -> Places:
+    """Sample `index`: a line of text or a scene of things; a pure function of its arguments and the fonts there are."""
+    rng = rng_of(side, seed, "places", index)
+    return of_scene(rng, side) if rng.random() < SCENES else of_line(rng, side)
+
+
+def of_line(rng: random.Random, side: Side) -> Places:
+    (kind,) = rng.choices(list(LINE_KINDS), list(LINE_KINDS.values()))
+    line = glyph_line(rng, side, LINES[kind])
+    picture = np.asarray(line.picture.convert("RGB"))
+    tokens = (picture.shape[0] // TOKEN, picture.shape[1] // TOKEN)
+    untold = np.full((tokens[0] * tokens[1], 4), IGNORED, np.int16)
+    return Places(picture, characters_at(line.text.replace(" ", ""), line.boxes, tokens), untold, untold)
+
+
+def of_scene(rng: random.Random, side: Side) -> Places:
+    """A few things in a picture of 2 x 2 to 6 x 6 merged tokens."""
+    count = rng.choice((1, 1, 2, 3, 5, 8))
+    theme, clear = draw_theme(rng, side)
+    names, colours = draw_names(rng, min(count, 4)), rng.sample(clear, min(len(clear), 4))
+    size = tuple(TOKEN * rng.randint(2 + (count > 3), 3 + count // 2) for _ in range(2))
+    scene = compose(rng, side, [draw_spec(rng, names, colours) for _ in range(count)], (size[0], size[1]), theme)
+    kinds_M4, colours_M4 = things_at(scene.things, (size[1] // TOKEN, size[0] // TOKEN))
+    untold = np.full((len(kinds_M4), COLUMNS), IGNORED, np.int16)
+    return Places(np.asarray(scene.picture.convert("RGB")), untold, kinds_M4, colours_M4)
+
+
+def characters_at(text: str, boxes: np.ndarray, tokens: tuple[int, int]) -> np.ndarray:
+    """-> classes (M, 8) of characters with these boxes (pixels), in a picture of so many tokens (down, across).
+
+    A character that is not in CHARACTERS leaves its column untold. Centres that a tilt moved outside count at the edge.
+    """
+    height, width = tokens[0] * TOKEN, tokens[1] * TOKEN
+    columns = np.zeros((tokens[0], tokens[1] * COLUMNS), np.int16)
+    for character, (x1, y1, x2, y2) in zip(text, boxes, strict=True):
+        x, y = (int(min(max(centre, 0), end - 1)) for centre, end in (((x1 + x2) / 2, width), ((y1 + y2) / 2, height)))
+        columns[y // TOKEN, x * COLUMNS // TOKEN] = _CHARACTER.get(character, IGNORED)
+    return columns.reshape(-1, COLUMNS)
+
+
+def things_at(things: Iterable[Thing], tokens: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """-> kinds (M, 4) and colours (M, 4) of patches that the box of a thing covers to a third; of two, the smaller one.
+
+    A thing that covers a third of none is told at the patch that holds most of it.
+    """
+    grid = np.zeros((2, tokens[0] * 2, tokens[1] * 2), np.int16)
+    for thing in sorted(things, key=lambda thing: -thing.area):
+        x1, y1, x2, y2 = thing.box
+        share = np.outer(_shares(y1, y2, grid.shape[1]), _shares(x1, x2, grid.shape[2]))
+        told = share >= min(COVERED, share.max())
+        grid[0, told], grid[1, told] = _KIND[thing.name], _COLOUR[thing.colour]
+    kinds, colours = grid.reshape(2, tokens[0], 2, tokens[1], 2).swapaxes(2, 3).reshape(2, -1, 4)
+    return kinds, colours
+
+
+def _shares(start: float, end: float, patches: int) -> np.ndarray:
+    """How much of each patch along a side lies in start..end. 8..40 of 3 patches: 0.5, 1, 0.5."""
+    first = PATCH * np.arange(patches)
+    return np.clip(np.minimum(end, first + PATCH) - np.maximum(start, first), 0, None) / PATCH

@@ -1,0 +1,79 @@
+"""What is told of every place lies at that place, in the tower's own order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qwen3vl.processor.resize import patchify
+from qwen3vl.processor.settings import VisionSettings
+from qwen3vl.train.synthetic.arrange import Thing
+from qwen3vl.train.synthetic.icons import NAMES
+from qwen3vl.train.synthetic.palette import COLOUR_NAMES
+from qwen3vl.train.synthetic.places import CHARACTERS, IGNORED, NOTHING, characters_at, draw_places, of_scene, things_at
+from qwen3vl.train.synthetic.sides import rng_of
+from tests.train.synthetic.fonts import base_fonts
+
+__all__ = ["base_fonts"]
+SETTINGS = VisionSettings(16, 2, 2, 1024, 1 << 20, (0.0,) * 3, (1.0,) * 3)  # type: ignore[arg-type]
+
+
+def test_the_example_of_the_module() -> None:
+    boxes = np.array([[5, 8, 13, 24], [19, 8, 23, 24]])
+    expected = [0, 0, CHARACTERS.index("H") + 1, 0, 0, CHARACTERS.index("i") + 1, 0, 0]
+    assert characters_at("Hi", boxes, (1, 1)).tolist() == [expected]
+
+
+def test_characters_of_two_rows_and_two_columns_of_tokens() -> None:
+    """A centre at (40, 50) in 64 x 64: token 3 (row 1, column 1), its column 8 // 4 = 2."""
+    found = characters_at("a", np.array([[38, 48, 42, 52]]), (2, 2))
+    assert [tuple(map(int, place)) for place in np.argwhere(found)] == [(3, 2)]
+
+
+def test_a_character_without_a_class_is_not_told_and_one_outside_counts_at_the_edge() -> None:
+    found = characters_at("\u00e6Z", np.array([[2, 2, 4, 4], [30, 40, 40, 44]]), (1, 1))
+    assert found[0, 0] == IGNORED and found[0, 7] == CHARACTERS.index("Z") + 1
+
+
+def test_things_are_told_in_the_order_of_the_towers_patches() -> None:
+    """A picture with the box painted white is cut as the tower cuts it: what is a third white is told."""
+    box = (20, 33, 75, 90)
+    picture = np.zeros((96, 96, 3), np.uint8)
+    picture[box[1] : box[3], box[0] : box[2]] = 255
+    white = patchify([picture], SETTINGS).read().reshape(-1, 4, 3 * 2 * 256).mean(-1) >= 1 / 3
+    kinds, colours = things_at([Thing(NAMES[4], COLOUR_NAMES[2], box)], (3, 3))
+    assert white.any() and not white.all()
+    assert np.array_equal(kinds, np.where(white, 5, NOTHING)) and np.array_equal(colours, np.where(white, 3, NOTHING))
+
+
+def test_a_small_thing_is_told_where_most_of_it_lies_and_in_front_of_a_larger_one() -> None:
+    kinds, _ = things_at([Thing(NAMES[0], "red", (14, 9, 20, 14)), Thing(NAMES[1], "blue", (0, 0, 32, 32))], (1, 1))
+    assert kinds.tolist() == [[2, 1, 2, 2]]
+
+
+@pytest.mark.parametrize("side", ["train", "heldout"])
+def test_samples_are_whole_tokens_with_something_in_them_and_always_the_same(side: str) -> None:
+    kinds = set()
+    for index in range(24):
+        sample, again = (draw_places(side, 3, index) for _ in range(2))  # type: ignore[arg-type]
+        height, width, channels = sample.picture.shape
+        assert sample.num_tokens == height // 32 * (width // 32) and channels == 3
+        assert height % 32 == width % 32 == 0
+        assert (sample.characters_MS > 0).any() != (sample.kinds_M4 > 0).any()
+        assert np.array_equal(sample.picture, again.picture) and np.array_equal(sample.kinds_M4, again.kinds_M4)
+        kinds.add(bool((sample.kinds_M4 > 0).any()))
+    assert kinds == {True, False}
+
+
+def test_the_colour_told_is_seen_there() -> None:
+    """A patch that is told to be red holds red; of all other patches hardly one does."""
+    red, told, others = COLOUR_NAMES.index("red") + 1, [], []
+    for index in range(80):
+        sample = of_scene(rng_of("train", 0, "test", index), "train")
+        patches = patchify([sample.picture], SETTINGS).read().reshape(sample.num_tokens, 4, 3, 2, 256)[:, :, :, 0]
+        is_red = (patches[:, :, 0] > 0.4) & (patches[:, :, 0] > 1.5 * patches[:, :, 1:].max(2))
+        share = is_red.mean(-1)
+        told += list(share[sample.colours_M4 == red])
+        others += list(share[sample.colours_M4 != red])
+    assert len(told) > 20 and np.mean(np.array(told) > 0.02) > 0.85  # the rest are corners of moons, gaps of ladders
+    assert np.mean(np.array(others) > 0.4) < 0.02
