@@ -7,16 +7,12 @@ Shape names: T tokens, P patches, N query heads, K key/value heads, H head size.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from qwen3vl.kernels.cpu import steps
 from qwen3vl.model.attention import ForwardContext, write
+from qwen3vl.model.layers import RMSNorm
 from qwen3vl.model.rope import rotate
-
-if TYPE_CHECKING:
-    from qwen3vl.model.layers import RMSNorm
 
 Heads = tuple[Tensor, Tensor, Tensor]  # q_TNH, k_TKH, v_TKH
 Rotary = tuple[Tensor, Tensor]  # cos_TH, sin_TH
@@ -31,7 +27,8 @@ def prepare_heads(
     """
     q_TNH, k_TKH, v_TKH = heads
     q_norm, k_norm = norms
-    if steps.can_turn(*heads, q_norm.weight, k_norm.weight):
+    ordinary = isinstance(q_norm, RMSNorm) and isinstance(k_norm, RMSNorm)  # they are modules: anybody may change them
+    if ordinary and steps.can_turn(*heads, q_norm.weight, k_norm.weight):
         slots = None
         if context.cache is not None and context.slot_mapping_T is not None:
             slots = context.cache.slots(layer, context.slot_mapping_T)
