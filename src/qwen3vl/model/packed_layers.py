@@ -10,6 +10,7 @@ Shape names: T tokens, D hidden size, I intermediate size, E experts, K experts 
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from qwen3vl.model.calibration import Channels
 
 Bits = Literal[4, 8]
+_PAGES = 1 << 20  # bytes from which memory is taken page by page
 
 
 class PackedMatrix(nn.Module):
@@ -40,9 +42,7 @@ class PackedMatrix(nn.Module):
         super().__init__()
         self.n, self.k, self.bits = n, -(-k // GROUP) * GROUP, bits
         self._matrix: Packed | None = None
-        # Zero bytes are weights of zero. On the CPU whatever the default device: models are built on "meta" and only
-        # then given their tensors.
-        self.register_buffer("values", torch.zeros(packed_bytes(bits, n, self.k), dtype=torch.uint8, device="cpu"))
+        self.register_buffer("values", _untouched_zeros(packed_bytes(bits, n, self.k)))
 
     @property
     def matrix(self) -> Packed:
@@ -62,6 +62,17 @@ class PackedMatrix(nn.Module):
         if self.channels is not None:
             self.channels.measure(rows_RK, packed, self.bits)
         tiles[first // TILE : first // TILE + count] = packed.view(count, -1)
+
+
+def _untouched_zeros(num_bytes: int) -> Tensor:
+    """Bytes of weights of zero, on the CPU whatever the default device (models are built on "meta").
+
+    Large ones are pages that the system gives when they are written to: torch.zeros would write all of them, also where
+    a mapped file takes their place a moment later.
+    """
+    if num_bytes < _PAGES:
+        return torch.zeros(num_bytes, dtype=torch.uint8, device="cpu")
+    return torch.frombuffer(mmap.mmap(-1, num_bytes), dtype=torch.uint8)
 
 
 class PackedLinear(PackedMatrix):

@@ -1,5 +1,5 @@
-// The scale and the integers of one group of weights. Included by each instruction set's file, so that the compiler
-// makes vector code of its lanes; sums are taken lane by lane in one order, so that all of them give the same bits.
+// The scale and the integers of one group of weights. Included by each instruction set's file: the compiler makes of the
+// lanes what it has. Sums are taken lane by lane in one order, so that all of them give the same bits.
 #pragma once
 #include <cmath>
 #include <cstring>
@@ -23,30 +23,44 @@ struct Fit {
   float scale;  // the least-squares scale for these integers
 };
 
-// q in [-limit - 1, limit], nearest to x / scale.
-inline Fit round_to(const float* x, const float* weight, float scale, int limit, float* q) {
-  const float inverse = scale != 0 ? 1 / scale : 0, low = float(-limit - 1), high = float(limit);
-  float error[kLanes] = {}, xq[kLanes] = {}, qq[kLanes] = {};
-  for (int c = 0; c < kGroup; c += kLanes)
-    for (int l = 0; l < kLanes; ++l) {
-      float value = std::rint(x[c + l] * inverse);
-      value = value < low ? low : value;
-      value = value > high ? high : value;
-      const float off = x[c + l] - value * scale, weighed = weight[c + l] * value;
-      q[c + l] = value;
-      error[l] += weight[c + l] * off * off;
-      xq[l] += weighed * x[c + l];
-      qq[l] += weighed * value;
-    }
-  const float below = add_lanes(qq);
-  return {add_lanes(error), below > 0 ? add_lanes(xq) / below : 0};
+typedef float Lanes __attribute__((vector_size(4 * kLanes)));
+
+// Adding and taking away 1.5 * 2^23 rounds to the nearest integer, ties to even, what is below 2^22; what is above stays
+// above any limit.
+constexpr float kRound = 12582912.0f;
+
+// What the integers in [-limit - 1, limit] nearest to x / scale give; they go to q if it is not null.
+inline Fit round_to(const float* x, const float* weight, float scale, int limit, int8_t* q) {
+  const float inverse = scale != 0 ? 1 / scale : 0;
+  const Lanes zero = {}, low = zero + float(-limit - 1), high = zero + float(limit);
+  Lanes error = zero, xq = zero, qq = zero;
+  for (int c = 0; c < kGroup; c += kLanes) {
+    Lanes xs, weights;
+    std::memcpy(&xs, x + c, sizeof xs);
+    std::memcpy(&weights, weight + c, sizeof weights);
+    Lanes value = (xs * inverse + kRound) - kRound;
+    value = value < low ? low : value;
+    value = value > high ? high : value;
+    const Lanes off = xs - value * scale, weighed = weights * value;
+    if (q)
+      for (int l = 0; l < kLanes; ++l) q[c + l] = int8_t(value[l]);
+    error += weights * off * off;
+    xq += weighed * xs;
+    qq += weighed * value;
+  }
+  float lanes[3][kLanes];
+  std::memcpy(lanes[0], &error, sizeof error);
+  std::memcpy(lanes[1], &xq, sizeof xq);
+  std::memcpy(lanes[2], &qq, sizeof qq);
+  const float below = add_lanes(lanes[2]);
+  return {add_lanes(lanes[0]), below > 0 ? add_lanes(lanes[1]) / below : 0};
 }
 
 // Of some scales that clip the largest value a little or not at all, the one with the least weighed error, each also
 // refined by least squares. The value of largest magnitude may take the end of the range that has one step more, so
 // a scale may be negative (as in llama.cpp's Q4_0). int8's rounding is small against all else: one scale is tried.
 inline float pack_group(const float* x, const float* weight, int limit, int8_t* q) {
-  float peak = 0, trial[kGroup], best_q[kGroup] = {};
+  float peak = 0;
   for (int c = 0; c < kGroup; ++c)
     if (std::fabs(x[c]) > std::fabs(peak)) peak = x[c];
   float best = 0, least = INFINITY;
@@ -54,16 +68,13 @@ inline float pack_group(const float* x, const float* weight, int limit, int8_t* 
   for (int step = -steps; step <= steps && std::fabs(peak) > 1e-30f; ++step) {
     float scale = round_scale(limit > 7 ? std::fabs(peak) / limit : peak / (-limit - 1 + 0.35f * step));
     for (int pass = 0; pass < (limit > 7 ? 1 : 2); ++pass) {
-      const Fit fit = round_to(x, weight, scale, limit, trial);
-      if (fit.error < least) {
-        least = fit.error;
-        best = scale;
-        std::memcpy(best_q, trial, sizeof trial);
-      }
+      const Fit fit = round_to(x, weight, scale, limit, nullptr);
+      best = fit.error < least ? scale : best;  // without a branch, which nobody could predict
+      least = fit.error < least ? fit.error : least;
       scale = round_scale(fit.scale);
     }
   }
-  for (int c = 0; c < kGroup; ++c) q[c] = int8_t(best_q[c]);
+  round_to(x, weight, best, limit, q);  // with a scale of 0: zeros
   return best;
 }
 
