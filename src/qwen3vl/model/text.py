@@ -16,6 +16,7 @@ from qwen3vl.model.heads import prepare_heads
 from qwen3vl.model.layers import Linear, RMSNorm, SwiGLU, empty_embedding, project
 from qwen3vl.model.moe import SparseMlp
 from qwen3vl.model.packed_attention import take_rows
+from qwen3vl.model.packed_decoder import PackedDecoder
 from qwen3vl.model.rope import mrope_axes, text_frequencies, text_rotary
 
 
@@ -33,6 +34,7 @@ class TextModel(nn.Module):
         self.embed_tokens = empty_embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self._decoder: PackedDecoder | None = None
         self._rotary_tables: dict[torch.device, tuple[Tensor, Tensor, float]] = {}
 
     def forward(
@@ -41,6 +43,8 @@ class TextModel(nn.Module):
         """`rows_R`: the tokens whose hidden states are wanted, each once; in the last layer no other is worked out."""
         x_TD = inputs.embeddings_TD
         rotary = self.rotary(positions_3T.to(x_TD.device), x_TD.dtype)
+        if not inputs.deepstack and rows_R is None and (whole := self._whole(x_TD, context)) is not None:
+            return self.norm(whole.run(x_TD, rotary, context))
         for i, layer in enumerate(self.layers):
             device: torch.device = layer.device  # type: ignore[assignment]  # a DecoderLayer's
             if x_TD.device != device:  # the layers are spread over several devices
@@ -53,6 +57,15 @@ class TextModel(nn.Module):
                 x_TD = inputs.add_deepstack(x_TD, i)
         x_TD = x_TD.to(self.norm.weight.device)
         return self.norm(x_TD if rows_R is None else take_rows(x_TD, rows_R))
+
+    def _whole(self, x_TD: Tensor, context: ForwardContext) -> PackedDecoder | None:
+        """All layers in one call, where that can be."""
+        if context.cache is None or not PackedDecoder.takes(self.layers, x_TD, context):
+            return None
+        if self._decoder is None or not self._decoder.is_over(context.cache):
+            known = PackedDecoder.knows(self.layers, context.cache)
+            self._decoder = PackedDecoder(self.layers, context.cache) if known else None
+        return self._decoder
 
     def rotary(self, positions_3T: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """-> cos_TH, sin_TH."""

@@ -45,6 +45,7 @@ _SIGNATURES = {
     "qwen3vl_swiglu": (None, [c_int, c_void_p, c_int64, c_void_p, c_int64, c_int64, c_int64, c_void_p]),
     "qwen3vl_gelu_tanh": (None, [c_int, c_void_p, c_int64]),
     "qwen3vl_attention": (None, [c_void_p]),
+    "qwen3vl_layers": (None, [c_void_p, c_int64, c_void_p]),
     "qwen3vl_probe_read": (c_double, [c_void_p, c_int64]),
     "qwen3vl_probe_arithmetic": (c_double, [c_int, c_double]),
 }

@@ -103,3 +103,25 @@ QWEN3VL_API void qwen3vl_swiglu(int is_bf16, const void* gate, int64_t gate_row,
                                 int64_t rows, int64_t size, void* out_RI);
 // GELU in its tanh form, in place.
 QWEN3VL_API void qwen3vl_gelu_tanh(int is_bf16, void* x, int64_t count);
+
+// Decoder layers with packed weights, one after the other, for few tokens: norm, projections, `turn` into the cache,
+// attention, output projection, norm, SwiGLU, each with its sum. All in float32; the cache is float32 or, with scales, int8.
+struct Qwen3vlLayer {
+  int64_t bits, hidden, inner, heads, kv_heads, size;
+  const uint8_t *q_proj, *k_proj, *v_proj, *o_proj, *gate_up, *down;
+  const float *input_norm, *post_norm, *q_norm, *k_norm;
+  double eps;
+  void *keys, *values;  // as in Qwen3vlTurn
+  int64_t cache_head, cache_slot;
+  float *key_scales, *value_scales;
+  int64_t scale_head;
+};
+struct Qwen3vlPass {
+  float* x;  // [T, hidden]; in place
+  int64_t tokens;
+  const float *cosine, *sine;       // [T, size]
+  const int64_t* slots;             // [T]
+  int64_t num_sequences;            // as in Qwen3vlAttention
+  const int64_t *sequences, *runs;
+};
+QWEN3VL_API void qwen3vl_layers(const Qwen3vlLayer* layers, int64_t num_layers, const Qwen3vlPass* pass);
