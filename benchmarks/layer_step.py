@@ -1,21 +1,23 @@
-"""One pass through some layers of the 2B: fused steps against plain torch, and what is outside of products and attention.
+"""A decoder or tower layer of the 2B: fused steps against plain torch, and what is neither product nor attention.
 
     python benchmarks/layer_step.py --kinds int4 float32 --cases decode prefill
 
 True widths, random weights, a small vocabulary. "fused" and "plain" are the same model with the kernels of
-kernels/cpu/steps.py on and off, in turns; products and attention are the same in both. "outside" is the share of a pass
-that is neither in a matrix product nor in attention, everything that Python does included.
+kernels/cpu/steps.py and layers.py on and off, in turns; products and attention are the same in both. "outside" is the
+share of a layer's time beyond that of its products and its attention, everything that Python does included.
+--cpu-time counts what the one thread computes, without what other processes take from it.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from time import perf_counter
+from time import perf_counter, thread_time
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +28,12 @@ from qwen3vl.model import attention
 from qwen3vl.model.attention import ForwardContext
 from qwen3vl.model.cache import BlockTable
 from qwen3vl.model.editions import edition
+from qwen3vl.model.packed_decoder import PackedDecoder
 from qwen3vl.model.quantize import Quantization
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.model.random_model import random_model
+from qwen3vl.model.text import DecoderLayer
+from qwen3vl.model.vision import VisionBlock
 
 KINDS = ("float32", "bfloat16", "int8", "int4")
 CASES = {"decode": (1, 512, 1), "decode16": (16, 512, 1), "prefill": (1, 0, 512)}  # sequences, tokens before, new ones
@@ -38,47 +43,39 @@ PATCHES = (48, 64)
 class Clock:
     """Time spent in the functions that it has wrapped."""
 
-    seconds = 0.0
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now, self.seconds = now, 0.0
 
     def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
-            start = perf_counter()
+            start = self.now()
             out = function(*args, **kwargs)
-            self.seconds += perf_counter() - start
+            self.seconds += self.now() - start
             return out
 
         return run
 
 
 @contextmanager
-def clocked() -> Iterator[Clock]:
-    """Products and attention go through a clock: those of the kernels, and torch's."""
-    clock, kernels = Clock(), library()
+def clocked(now: Callable[[], float]) -> Iterator[tuple[Clock, Clock]]:
+    """-> a clock for products and attention, the kernels' and torch's, and one for layers."""
+    inner, outer, kernels = Clock(now), Clock(now), library()
     names = ("qwen3vl_matmul", "qwen3vl_matmul_several", "qwen3vl_rows", "qwen3vl_wide", "qwen3vl_attention")
-    before = {name: getattr(kernels, name) for name in names if kernels is not None and hasattr(kernels, name)}
-    for name, function in before.items():
-        setattr(kernels, name, clock.timed(function))
-    rows.F, attention.F = (  # type: ignore[attr-defined]
-        SimpleNamespace(linear=clock.timed(F.linear)),
-        SimpleNamespace(scaled_dot_product_attention=clock.timed(F.scaled_dot_product_attention)),
-    )
-    try:
-        yield clock
-    finally:
-        rows.F = attention.F = F  # type: ignore[attr-defined]
-        for name, function in before.items():
-            setattr(kernels, name, function)
+    torch_linear = SimpleNamespace(linear=inner.timed(F.linear))
+    torch_attention = SimpleNamespace(scaled_dot_product_attention=inner.timed(F.scaled_dot_product_attention))
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(patch.object(kernels, name, inner.timed(getattr(kernels, name))))
+        for kind, name in ((DecoderLayer, "forward"), (VisionBlock, "forward"), (PackedDecoder, "run")):
+            stack.enter_context(patch.object(kind, name, outer.timed(getattr(kind, name))))
+        stack.enter_context(patch.object(rows, "F", torch_linear))
+        stack.enter_context(patch.object(attention, "F", torch_attention))
+        yield inner, outer
 
 
-@contextmanager
-def plain() -> Iterator[None]:
+def plain() -> Any:
     """The steps in plain torch."""
-    before = steps.can_run
-    steps.can_run = lambda *_: False
-    try:
-        yield
-    finally:
-        steps.can_run = before
+    return patch.object(steps, "can_run", lambda *_: False)
 
 
 def new_model(kind: str, layers: int) -> Qwen3VL:
@@ -109,26 +106,27 @@ def pass_of(model: Qwen3VL, case: str) -> Callable[[], object]:
 
 @dataclass(frozen=True)
 class Measured:
+    """Seconds: of a layer with fused steps, with plain ones, of its products and attention alone; of a pass's rest."""
+
     fused: float
     plain: float
-    outside: float
-    outside_plain: float
+    products: float
+    rest: float
 
 
-def measure(run: Callable[[], object], repeat: int) -> Measured:
-    """The best of `repeat` turns: what another process disturbs least."""
-    whole: dict[bool, list[float]] = {True: [], False: []}
-    outside: dict[bool, list[float]] = {True: [], False: []}
+def measure(run: Callable[[], object], layers: int, repeat: int, now: Callable[[], float]) -> Measured:
+    """Fused and plain in turns; the best times, which other processes disturb least."""
+    times: dict[str, list[float]] = {"fused": [], "plain": [], "products": [], "rest": []}
     for turn in range(2 * (repeat + 1)):
         fused = turn % 2 == 0
-        with clocked() as clock, nullcontext() if fused else plain():
-            start = perf_counter()
+        with clocked(now) as (inner, outer), nullcontext() if fused else plain():
+            start = now()
             run()
-            seconds = perf_counter() - start
+            whole = now() - start
         if turn > 1:
-            whole[fused].append(seconds)
-            outside[fused].append(1 - clock.seconds / seconds)
-    return Measured(min(whole[True]), min(whole[False]), min(outside[True]), min(outside[False]))
+            times["fused" if fused else "plain"].append(outer.seconds / layers)
+            times["rest" if fused else "products"].append(whole - outer.seconds if fused else inner.seconds / layers)
+    return Measured(**{name: min(values) for name, values in times.items()})
 
 
 def main() -> None:
@@ -138,23 +136,26 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cpu-time", action="store_true", help="on a busy machine; for one thread")
     args = parser.parse_args()
+    now = thread_time if args.cpu_time else perf_counter
     torch.set_num_threads(args.threads)
     kernels = library()
     if kernels is None:
         raise SystemExit("the CPU kernels were not built")
     kernels.qwen3vl_set_threads(args.threads)
     print(f"2B, {args.layers} layers, {args.threads} threads, {kernels.qwen3vl_isa().decode()}")
-    print(f"{'':20} {'fused':>10} {'plain':>10} {'ratio':>6} {'outside':>8} {'plain':>6}")
+    print(f"{'a layer:':20} {'fused':>9} {'plain':>12} {'ratio':>6} {'outside':>8} {'plain':>6}  beside the layers")
     for kind in args.kinds:
         model = new_model(kind, args.layers)
         for case in args.cases:
             repeat = args.repeat if case.startswith("decode") else min(3, args.repeat)
             with torch.inference_mode():
-                got = measure(pass_of(model, case), repeat)
+                got = measure(pass_of(model, case), args.layers, repeat, now)
             print(
-                f"{kind + ' ' + case:20} {got.fused * 1e3:7.1f} ms {got.plain * 1e3:7.1f} ms "
-                f"{got.fused / got.plain:6.2f} {got.outside:8.1%} {got.outside_plain:6.1%}",
+                f"{kind + ' ' + case:20} {got.fused * 1e3:6.2f} ms {got.plain * 1e3:9.2f} ms "
+                f"{got.fused / got.plain:6.2f} {1 - got.products / got.fused:8.1%} {1 - got.products / got.plain:6.1%}"
+                f"  {got.rest * 1e3:.2f} ms",
                 flush=True,
             )
 

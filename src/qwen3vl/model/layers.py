@@ -46,6 +46,14 @@ class RMSNorm(nn.Module):
         return x, self(x)
 
 
+def add_layer_norm(x: Tensor, delta: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    """-> x + delta, and that normalised."""
+    if type(norm) is nn.LayerNorm and steps.can_run(x, delta, norm.weight, norm.bias):
+        return steps.add_layer_norm(x, delta, norm.weight, norm.bias, norm.eps)
+    x = x + delta
+    return x, norm(x)
+
+
 def _normalise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """-> x / rms(x) in x's dtype, 1 / rms(x) in float32."""
     wide = x.float()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from qwen3vl.config import VisionConfig
 from qwen3vl.model.attention import Attention, KernelAttention
 from qwen3vl.model.heads import turn_patches
-from qwen3vl.model.layers import Linear, empty_embedding, project_gelu
+from qwen3vl.model.layers import Linear, add_layer_norm, empty_embedding, project_gelu
 from qwen3vl.model.packed_attention import PackedLayout
 from qwen3vl.model.rope import vision_rotary
 
@@ -193,8 +193,8 @@ class VisionBlock(nn.Module):
         self.mlp = VisionMlp(config)
 
     def forward(self, x_PV: Tensor, rotary: tuple[Tensor, Tensor], layout: PackedLayout) -> Tensor:
-        x_PV = x_PV + self.attn(self.norm1(x_PV), rotary, layout)
-        return x_PV + self.mlp(self.norm2(x_PV))
+        x_PV, normed_PV = add_layer_norm(x_PV, self.attn(self.norm1(x_PV), rotary, layout), self.norm2)
+        return x_PV + self.mlp(normed_PV)
 
 
 class VisionAttention(nn.Module):
