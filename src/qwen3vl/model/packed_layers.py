@@ -11,6 +11,7 @@ Shape names: T tokens, D hidden size, I intermediate size, E experts, K experts 
 from __future__ import annotations
 
 import mmap
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -54,14 +55,17 @@ class PackedMatrix(nn.Module):
     def fill(self, first: int, rows_RK: Tensor, every: int = 1, offset: int = 0) -> None:
         """Pack rows `first`.. (a multiple of 16) of the matrix that lies in every `every`-th tile from `offset` on."""
         assert first % TILE == 0, first
-        rows_RK = F.pad(rows_RK, (0, self.k - rows_RK.shape[1]))
+        if rows_RK.shape[1] != self.k:
+            rows_RK = F.pad(rows_RK, (0, self.k - rows_RK.shape[1]))
         tiles = self.values.view(-1, every, self.k // GROUP * (packed_bytes(self.bits, TILE, GROUP)))[:, offset]
-        count = -(-len(rows_RK) // TILE)
-        packed = torch.empty(packed_bytes(self.bits, len(rows_RK), self.k), dtype=torch.uint8)
+        place = tiles[first // TILE : first // TILE - (-len(rows_RK) // TILE)]
+        # In place where it can be: large buffers in between would leave holes in the heap, a tenth of the model's size.
+        packed = place.view(-1) if every == 1 else torch.empty(place.numel(), dtype=torch.uint8)
         pack_into(packed, rows_RK, self.bits, None if self.channels is None else self.channels.importance_K)
         if self.channels is not None:
             self.channels.measure(rows_RK, packed, self.bits)
-        tiles[first // TILE : first // TILE + count] = packed.view(count, -1)
+        if every != 1:
+            place.copy_(packed.view(place.shape))
 
 
 def _untouched_zeros(num_bytes: int) -> Tensor:
@@ -70,9 +74,10 @@ def _untouched_zeros(num_bytes: int) -> Tensor:
     Large ones are pages that the system gives when they are written to: torch.zeros would write all of them, also where
     a mapped file takes their place a moment later.
     """
-    if num_bytes < _PAGES:
+    if num_bytes < _PAGES or sys.platform == "win32":
         return torch.zeros(num_bytes, dtype=torch.uint8, device="cpu")
-    return torch.frombuffer(mmap.mmap(-1, num_bytes), dtype=torch.uint8)
+    pages = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # shared ones never become huge pages
+    return torch.frombuffer(pages, dtype=torch.uint8)
 
 
 class PackedLinear(PackedMatrix):

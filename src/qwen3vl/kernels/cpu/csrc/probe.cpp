@@ -24,7 +24,7 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-bool runs(const char* name) { return std::strcmp(kernels->name, name) == 0; }
+[[maybe_unused]] bool runs(const char* name) { return std::strcmp(kernels->name, name) == 0; }
 
 // A value that the compiler must compute and cannot know.
 template <class T>
