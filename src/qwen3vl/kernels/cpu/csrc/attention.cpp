@@ -26,7 +26,7 @@ namespace {
 
 constexpr int64_t kPackedFloats = 1 << 21;  // 8 MB of packed heads at a time: they stay in the last-level cache
 constexpr int64_t kFewBlocks = 8;  // of a task of few rows: some 30 microseconds
-constexpr int64_t kFewRows = 8;  // measured: with more, panels are faster
+constexpr int64_t kFewRows = 16;  // measured: with more, panels are faster
 
 const AttentionKernels* attention_kernels() {
   if (kernels == avx512_kernels()) return avx512_attention();
