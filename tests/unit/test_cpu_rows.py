@@ -33,8 +33,9 @@ def test_equals_torch(dtype: torch.dtype, m: int, n: int) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_row_does_not_depend_on_its_company(dtype: torch.dtype) -> None:
-    if library() is None:
-        pytest.skip("the kernels were not built")
+    kernels = library()
+    if kernels is None or kernels.qwen3vl_isa() == b"plain":
+        pytest.skip("there is no kernel for this")
     x, weight, _ = made(2048, 256, 32, dtype)
     together = rows.linear(x, weight)
     for first, last in ((0, 1), (3, 4), (31, 32), (2, 9), (5, 32)):

@@ -1,6 +1,6 @@
 """The steps of a layer between its matrix products, each one call of the C++ kernels.
 
-Their plain torch twins are the layers themselves, where `can_run` says no: model/layers.py, model/text.py.
+Their plain torch twins are the layers themselves, where `can_run` says no: model/layers.py, model/heads.py.
 float32, or bfloat16 rounded wherever torch rounds it. What comes of a row depends on that row alone.
 
 Shape names: R rows, D size of a row, T tokens, N query heads, K key/value heads, H head size, X slots of a cache.
