@@ -12,10 +12,9 @@ from qwen3vl.engine.memory import default_kv_memory, free_cuda_memory
 from qwen3vl.model.cache import BlockTable
 from qwen3vl.model.checkpoint import load_model
 from qwen3vl.model.qwen3vl import Qwen3VL
-from tests import models
+from tests import deterministic_models, models
 from tests.engine import driving, test_deterministic_engine
 from tests.engine.test_deterministic_engine import *  # noqa: F403
-from tests.engine.test_deterministic_engine import _short_blocks  # noqa: F401
 from tests.engine.test_engine import *  # noqa: F403
 
 DEVICE = "cuda"
@@ -41,7 +40,7 @@ def _models_on_the_device() -> Iterator[None]:
     torch.backends.cuda.matmul.allow_tf32 = False
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "ours", on_device)
-        patch.setattr(test_deterministic_engine, "load_model", partial(load_model, device=DEVICE))
+        patch.setattr(deterministic_models, "load_model", partial(load_model, device=DEVICE))
         yield
     torch.backends.cuda.matmul.allow_tf32 = tf32
     for cached in _CACHES:

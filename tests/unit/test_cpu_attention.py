@@ -12,6 +12,7 @@ from torch import Tensor
 from qwen3vl.kernels.cpu import attention, attention_plain
 from qwen3vl.kernels.cpu.attention import Plan, Run, attend
 from qwen3vl.kernels.cpu.library import library
+from tests.isas import ISAS, using
 
 FLOAT, BF16, INT8 = torch.float32, torch.bfloat16, torch.int8
 TYPES = [(FLOAT, FLOAT), (BF16, BF16), (FLOAT, INT8), (BF16, INT8)]
@@ -20,17 +21,11 @@ HEADS = [(4, 2, 64), (2, 1, 128), (16, 2, 8), (3, 3, 16), (4, 4, 72), (5, 1, 40)
 STEP = ((1, 0), (1, 300), (5, 0), (1, 127), (33, 17), (2, 255), (3, 126), (1, 128))  # (new tokens, tokens before them)
 
 
-@pytest.fixture(params=["plain", "avx2", "avx512"])
+@pytest.fixture(params=ISAS)
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each instruction set that this CPU has."""
-    kernels = library()
-    if kernels is None:
-        pytest.skip("the kernels were not built")
-    before = kernels.qwen3vl_isa()
-    if kernels.qwen3vl_use_isa(request.param.encode()):
-        pytest.skip(f"this CPU has no {request.param}")
-    yield request.param
-    kernels.qwen3vl_use_isa(before)
+    with using(request.param):
+        yield request.param
 
 
 class Case:

@@ -17,22 +17,16 @@ from qwen3vl.kernels.cpu import packed as packed_module
 from qwen3vl.kernels.cpu import plain
 from qwen3vl.kernels.cpu.library import library
 from qwen3vl.kernels.cpu.packed import Packed, matmul_several
+from tests.isas import ISAS, using
 
-ISAS = ("plain", "avx2", "avx512")
 BITS = (4, 8)
 
 
 @pytest.fixture(params=ISAS)
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each instruction set that this CPU has."""
-    kernels = library()
-    if kernels is None:
-        pytest.skip("the kernels were not built")
-    before = kernels.qwen3vl_isa()
-    if kernels.qwen3vl_use_isa(request.param.encode()):
-        pytest.skip(f"this CPU has no {request.param}")
-    yield request.param
-    kernels.qwen3vl_use_isa(before)
+    with using(request.param):
+        yield request.param
 
 
 def weights(n: int, k: int, seed: int = 0) -> Tensor:

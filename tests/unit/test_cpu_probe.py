@@ -7,22 +7,14 @@ from dataclasses import replace
 import pytest
 
 from qwen3vl.kernels.cpu import probe
-from qwen3vl.kernels.cpu.library import library
 from qwen3vl.kernels.cpu.probe import Peaks, Prober
+from tests.isas import ISAS, using
 
 
-@pytest.mark.parametrize("isa", ["plain", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ISAS)
 def test_each_instruction_set(isa: str) -> None:
-    kernels = library()
-    if kernels is None:
-        pytest.skip("the kernels were not built")
-    before = kernels.qwen3vl_isa()
-    if kernels.qwen3vl_use_isa(isa.encode()):
-        pytest.skip(f"this CPU has no {isa}")
-    try:
+    with using(isa) as kernels:
         peaks = Prober(read_bytes=(1 << 20) + 100, seconds=0.001).measure()
-    finally:
-        kernels.qwen3vl_use_isa(before)
     assert (peaks.isa, peaks.threads) == (isa, kernels.qwen3vl_threads())
     assert peaks.integers is not None and min(peaks.read, peaks.floats, peaks.integers) > 1e6
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from qwen3vl.kernels.cpu import rows
 from qwen3vl.kernels.cpu.library import library
 from qwen3vl.model.layers import Linear
+from tests.isas import ISAS, using
 
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -66,14 +69,16 @@ def test_gradients_are_torchs() -> None:
     assert x.grad is not None
 
 
-@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+@pytest.fixture(params=ISAS[1:])
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Those that widen."""
+    with using(request.param):
+        yield request.param
+
+
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize(("m", "n", "k"), [(33, 37, 100), (70, 1031, 513), (600, 40, 1024), (1, 16, 8), (523, 7, 96)])
-def test_bfloat16_is_widened_by_the_kernels(isa: str, m: int, n: int, k: int, request: pytest.FixtureRequest) -> None:
-    kernels = library()
-    before = b"" if kernels is None else kernels.qwen3vl_isa()
-    if kernels is None or kernels.qwen3vl_use_isa(isa.encode()):
-        pytest.skip(f"there are no kernels for {isa}")
-    request.addfinalizer(lambda: kernels.qwen3vl_use_isa(before))
+def test_bfloat16_is_widened_by_the_kernels(m: int, n: int, k: int) -> None:
     x, weight, bias = made(n, k, m, torch.bfloat16)
     x[:, k // 2] *= 1000
     x[0] *= 1e-38

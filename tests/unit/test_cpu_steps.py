@@ -11,27 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qwen3vl.kernels.cpu import steps
-from qwen3vl.kernels.cpu.library import library
 from qwen3vl.model.int8_cache import quantize
 from qwen3vl.model.rope import rotate
+from tests.isas import ISAS, using
 
 DTYPES = (torch.float32, torch.bfloat16)
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 SIZES = (1, 7, 8, 24, 127, 128, 2048)
 
 
-@pytest.fixture(params=("plain", "avx2", "avx512"), autouse=True)
+@pytest.fixture(params=ISAS, autouse=True)
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each instruction set that this CPU has; no gradients."""
-    kernels = library()
-    if kernels is None:
-        pytest.skip("the kernels were not built")
-    before = kernels.qwen3vl_isa()
-    if kernels.qwen3vl_use_isa(request.param.encode()):
-        pytest.skip(f"this CPU has no {request.param}")
-    with torch.inference_mode():
+    with using(request.param), torch.inference_mode():
         yield request.param
-    kernels.qwen3vl_use_isa(before)
 
 
 def hostile(rows: int, size: int, dtype: torch.dtype, seed: int = 0) -> Tensor:

@@ -141,16 +141,27 @@ def _train(run: TrainRun, go_on: bool, logs: Sequence[Log], ranks: Ranks) -> tup
         evaluate=_evaluation(run, model, encoder, objective),
         save=lambda progress: _save(run, base, model, optimizer, progress, ranks),
     )
-    report = _report(run, source, model, start, ranks)
+    with closing(work):  # worker processes end with it
+        return run_through(
+            trainer,
+            _report(run, source, model, start, ranks),
+            logs,
+            lambda: write_result(run.out / "model", base, model, optimizer, ranks),
+        )
+
+
+def run_through(
+    trainer: Trainer, report: RunReport, logs: Sequence[Log], write: Callable[[], None]
+) -> tuple[Progress, bool]:
+    """Train with the logs open, and `write` the result of a run that was not stopped. -> as `train`."""
     for log in logs:
         log.begin(report)
     try:
         with stopping_on_signals(trainer, logs):
             trainer.run()
         if not trainer.stopped:
-            write_result(run.out / "model", base, model, optimizer, ranks)
+            write()
     finally:
-        work.close()  # worker processes end with it
         for log in logs:
             log.close()
     return trainer.progress, not trainer.stopped

@@ -26,7 +26,7 @@ from qwen3vl.train.optimizer import Optimizer
 from qwen3vl.train.packing import TrainBatch
 from qwen3vl.train.parameters import counts, freeze, parameter_groups
 from qwen3vl.train.reports import Log, Progress, RunReport
-from qwen3vl.train.run import precision, stopping_on_signals
+from qwen3vl.train.run import precision, run_through
 from qwen3vl.train.settings import TrainSettings
 from qwen3vl.train.sight import HeldOutSight, head_group, new_heads, sight_loss, sight_work
 from qwen3vl.train.state import last_state, load_state, save_state, write_result
@@ -114,17 +114,9 @@ def see(run: SightRun, *, go_on: bool = False, logs: Sequence[Log] = ()) -> tupl
         precision_name = str(model.dtype).removeprefix("torch.")
         peak = measure_peak(device, model.dtype)
         report = RunReport(counts(model), _DATA, str(device), precision_name, peak, settings.steps, start)
-        for log in logs:
-            log.begin(report)
-        try:
-            with stopping_on_signals(trainer, logs):
-                trainer.run()
-            if not trainer.stopped:
-                write_result(run.out / "model", base, model, optimizer, ranks)
-        finally:
-            for log in logs:
-                log.close()
-    return trainer.progress, not trainer.stopped
+        return run_through(
+            trainer, report, logs, lambda: write_result(run.out / "model", base, model, optimizer, ranks)
+        )
 
 
 def _flops(count: FlopCounter, batch: TrainBatch) -> float:
