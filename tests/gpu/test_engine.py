@@ -40,7 +40,8 @@ def _models_on_the_device() -> Iterator[None]:
     torch.backends.cuda.matmul.allow_tf32 = False
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "ours", on_device)
-        patch.setattr(deterministic_models, "load_model", partial(load_model, device=DEVICE))
+        for module in (deterministic_models, test_deterministic_engine):
+            patch.setattr(module, "load_model", partial(load_model, device=DEVICE))
         yield
     torch.backends.cuda.matmul.allow_tf32 = tf32
     for cached in _CACHES:
