@@ -32,9 +32,7 @@ def see(
     precision: Annotated[str, Option(help="auto (bfloat16 on CUDA, else float32), float32 or bfloat16.")] = "auto",
     seed: Annotated[int, Option(help="Of the pictures.")] = 0,
     device: Annotated[str, Option(help="auto (CUDA where there is one), cpu, cuda, ...")] = "auto",
-    resume: Annotated[
-        bool, Option("--resume", help="Go on from the last saved state in OUT.")
-    ] = False,
+    resume: Annotated[bool, Option("--resume", help="Go on from the last saved state in OUT.")] = False,
     as_json: Annotated[bool, Option("--json", help="Print one JSON document at the end.")] = False,
 ) -> None:
     """Teach the vision tower of a new model to see, before the model learns to answer.
