@@ -27,7 +27,7 @@ from qwen3vl.model.devices import best_device
 from qwen3vl.train.evaluation import TaskResult, evaluate
 from qwen3vl.train.run import TrainRun, train
 from qwen3vl.train.settings import TrainSettings
-from qwen3vl.train.sight_run import SightRun, see
+from qwen3vl.train.sight_run import SightRun, see, sight_settings
 from qwen3vl.train.small import make_small
 from qwen3vl.train.state import saved_states
 
@@ -139,20 +139,8 @@ def see_first(given: argparse.Namespace, new: Path, out: Path) -> Path:
 
 
 def sight(given: argparse.Namespace, new: Path, out: Path, steps: int) -> SightRun:
-    settings = TrainSettings(
-        language_lr=None,
-        mergers_lr=given.lr,
-        vision_lr=given.lr,
-        steps=steps,
-        tokens_per_batch=SIGHT_TOKENS,
-        schedule="wsd",
-        warmup=min(0.1, 200 / steps),
-        decay=0.3,
-        weight_decay=0.05,
-        beta2=0.98,
-        seed=given.seed,
-        workers=given.workers,
-        save_every=0,
+    settings = sight_settings(
+        steps=steps, tokens=SIGHT_TOKENS, lr=given.lr, seed=given.seed, workers=given.workers, save_every=0
     )
     return SightRun(model=str(new), out=out, settings=settings)
 

@@ -48,8 +48,7 @@ def see(
     Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 stopped by Ctrl-C.
     """
     from qwen3vl.train.logs import TerminalLog
-    from qwen3vl.train.settings import TrainSettings
-    from qwen3vl.train.sight_run import SightRun
+    from qwen3vl.train.sight_run import SightRun, sight_settings
     from qwen3vl.train.sight_run import see as train
 
     if resume:
@@ -59,14 +58,16 @@ def see(
     else:
         if model is None or steps is None:
             raise InvalidParams("give --model and --steps")
-        settings = TrainSettings.from_json(
-            {
-                "language_lr": None, "mergers_lr": lr, "vision_lr": lr, "steps": steps, "tokens_per_batch": tokens,
-                "schedule": "wsd", "warmup": min(0.1, 200 / steps) if steps > 0 else 0, "decay": 0.3,
-                "weight_decay": 0.05, "beta2": 0.98, "precision": precision, "seed": seed, "workers": workers,
-                "evaluate_every": evaluate_every, "save_every": save_every,
-            }
-        )  # fmt: skip
+        settings = sight_settings(
+            steps=steps,
+            tokens=tokens,
+            lr=lr,
+            precision=precision,
+            seed=seed,
+            workers=workers,
+            evaluate_every=evaluate_every,
+            save_every=save_every,
+        )
         run = SightRun(model=model, out=out, settings=settings, limit=limit, evaluate_on=evaluate_on, device=device)
     progress, finished = train(run, go_on=resume, logs=[TerminalLog()])
     if as_json:

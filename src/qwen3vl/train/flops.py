@@ -60,15 +60,18 @@ class FlopCounter:
         )
 
     def __call__(self, batch: TrainBatch) -> float:
-        merged = batch.num_patches / self.config.vision.spatial_merge_size**2
         return (
             self.per_token * batch.num_tokens
             + self.per_label * batch.num_labels
-            + self.per_patch * batch.num_patches
-            + self.per_merged * merged
             + self.text_attention * sum(length**2 for length in batch.lengths)
-            + self.vision_attention * sum((h * w) ** 2 for h, w in batch.frames)
+            + self.tower(batch)
         )
+
+    def tower(self, batch: TrainBatch) -> float:
+        """The vision tower's and the mergers' part."""
+        merged = batch.num_patches / self.config.vision.spatial_merge_size**2
+        attention = self.vision_attention * sum((h * w) ** 2 for h, w in batch.frames)
+        return self.per_patch * batch.num_patches + self.per_merged * merged + attention
 
 
 def measure_peak(device: torch.device, dtype: torch.dtype) -> float:

@@ -23,7 +23,6 @@ from qwen3vl.train.flops import FlopCounter, measure_peak
 from qwen3vl.train.logs import JsonLog
 from qwen3vl.train.loop import Trainer
 from qwen3vl.train.optimizer import Optimizer
-from qwen3vl.train.packing import TrainBatch
 from qwen3vl.train.parameters import counts, freeze, parameter_groups
 from qwen3vl.train.reports import Log, Progress, RunReport
 from qwen3vl.train.run import precision, run_through
@@ -76,6 +75,15 @@ class SightRun:
             raise CheckpointError(f"{out / _RUN}: is not the record of a tower's run ({error!r})") from error
 
 
+def sight_settings(*, steps: int, tokens: int, lr: float, **more: Any) -> TrainSettings:
+    """Settings that served well; `more` goes over them. `tokens`: merged ones of a step. Raises InvalidParams."""
+    values = {
+        "language_lr": None, "mergers_lr": lr, "vision_lr": lr, "steps": steps, "tokens_per_batch": tokens,
+        "schedule": "wsd", "warmup": min(0.1, 200 / max(steps, 1)), "decay": 0.3, "weight_decay": 0.05, "beta2": 0.98,
+    }  # fmt: skip
+    return TrainSettings.from_json({**values, **more})
+
+
 def see(run: SightRun, *, go_on: bool = False, logs: Sequence[Log] = ()) -> tuple[Progress, bool]:
     """Train, or go on from the last saved state. -> how far it came, and whether it is finished; one process.
 
@@ -107,7 +115,7 @@ def see(run: SightRun, *, go_on: bool = False, logs: Sequence[Log] = ()) -> tupl
             settings,
             start=start,
             logs=logs,
-            flops=partial(_flops, FlopCounter.of(model)),
+            flops=FlopCounter.of(model).tower,  # there is no text; the heads are not counted
             evaluate=HeldOutSight(model, heads, vision, run.evaluate_on) if run.evaluate_on else None,
             save=lambda progress: _save(run, base, trainer, progress, ranks),
         )
@@ -117,13 +125,6 @@ def see(run: SightRun, *, go_on: bool = False, logs: Sequence[Log] = ()) -> tupl
         return run_through(
             trainer, report, logs, lambda: write_result(run.out / "model", base, model, optimizer, ranks)
         )
-
-
-def _flops(count: FlopCounter, batch: TrainBatch) -> float:
-    """Of the tower alone: there is no text. The heads are not counted."""
-    merged = batch.num_patches / count.config.vision.spatial_merge_size**2
-    attention = count.vision_attention * sum((h * w) ** 2 for h, w in batch.frames)
-    return count.per_patch * batch.num_patches + count.per_merged * merged + attention
 
 
 def _claim(run: SightRun) -> None:
