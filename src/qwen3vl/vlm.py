@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from qwen3vl.engine.metrics import Snapshot
 from qwen3vl.engine.service import Service
 from qwen3vl.engine.settings import EngineSettings
 from qwen3vl.engine.streams import Progress, Stream
-from qwen3vl.errors import CheckpointNotFound, InvalidParams
+from qwen3vl.errors import InvalidParams
 from qwen3vl.model.checkpoint import load_model
 from qwen3vl.model.hub import Hub, locate
 from qwen3vl.model.quantize import Quantization
@@ -64,7 +63,8 @@ def load(
     """Load a checkpoint from a folder or a hub.
 
     Args:
-        model: a folder, or a repository name such as "Qwen/Qwen3-VL-4B-Instruct".
+        model: a folder, a repository name such as "Qwen/Qwen3-VL-4B-Instruct", or "small": the trained small model
+            that comes with the package.
         device: "auto" (cuda, else cpu) or a torch device; `device_map` spreads over several instead.
         dtype: "auto" is the checkpoint's own; or float32, bfloat16, float16.
         quantize: "int8" or "int4" weights, packed while they are read: on the CPU, a half or a third of bfloat16's
@@ -86,8 +86,6 @@ def load(
         CheckpointNotFound, ConfigError, WeightsError, UnsupportedOption.
     """
     quantization = None if quantize is None else Quantization.named(quantize)
-    if os.fspath(model) == "small" and not Path("small").is_dir():
-        raise CheckpointNotFound("small: the trained small model is not part of this version")
     settings = EngineSettings(
         kv_memory=None if kv_memory is None else _parse_bytes("kv_memory", kv_memory),
         kv_dtype=kv_dtype,
@@ -149,6 +147,12 @@ class VLM:
     def model(self) -> Qwen3VL:
         """The network itself."""
         return self._service.model
+
+    @property
+    def picture_bounds(self) -> tuple[int, int]:
+        """Least and greatest area in pixels at which the checkpoint's own settings show it a picture."""
+        settings = self.processor.picture_settings
+        return settings.min_pixels, settings.max_pixels
 
     @property
     def metrics(self) -> Snapshot:

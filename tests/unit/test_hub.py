@@ -11,6 +11,7 @@ import huggingface_hub
 import pytest
 
 from qwen3vl.errors import CheckpointNotFound, UnsupportedOption
+from qwen3vl.model import hub
 from qwen3vl.model.hub import DEFAULT_MODEL, locate
 
 
@@ -65,3 +66,16 @@ def test_modelscope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.snapshot_download = lambda name, **options: str(tmp_path / name)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "modelscope", fake)
     assert locate(DEFAULT_MODEL, hub="modelscope") == tmp_path / DEFAULT_MODEL
+
+
+def test_small_is_the_one_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "small").mkdir()
+    shipped = tmp_path / "package"
+    shipped.mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hub, "SMALL_FOLDER", shipped)
+    assert locate("./small") == locate(Path("small")) == Path("small")
+    with pytest.raises(CheckpointNotFound, match=r"make small-model.*\./small"):
+        locate("small")
+    (shipped / "model.safetensors").touch()
+    assert locate("small") == shipped

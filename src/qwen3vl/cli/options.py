@@ -35,7 +35,7 @@ DEFAULT_MAX_TOKENS = 2048  # an answer that never ends shall not run for hours
 class ModelOptions:
     """Which checkpoint, and where it runs."""
 
-    model: Annotated[str, Option(help="Folder, or name on the hub.")] = DEFAULT_MODEL
+    model: Annotated[str, Option(help="Folder, name on the hub, or small: the one in this package.")] = DEFAULT_MODEL
     source: Annotated[str, Option(help="Hub of names: huggingface or modelscope.")] = "huggingface"
     revision: Annotated[str | None, Option(help="Branch, tag or commit on the hub.")] = None
     device: Annotated[str, Option(help="auto (CUDA where there is one), cpu, cuda, cuda:1, ...")] = "auto"

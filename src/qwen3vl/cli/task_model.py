@@ -24,12 +24,14 @@ class Asker:
         name: of the model.
         answers: what `generate` gave, in order.
         waiting: the progress bar.
+        picture_bounds: the model's own, where it knows them: tasks choose sizes by them.
     """
 
     def __init__(self, model: Generator, waiting: Waiting, *, local: bool, fixed_length: bool) -> None:
         self._model, self.waiting, self._local, self._fixed = model, waiting, local, fixed_length
         self.usage, self.name = Usage(), ""
         self.answers: list[Completion] = []
+        self.picture_bounds: tuple[int, int] | None = getattr(model, "picture_bounds", None)
 
     @property
     def generator(self) -> Generator:

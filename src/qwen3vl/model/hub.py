@@ -12,6 +12,8 @@ from qwen3vl.errors import CheckpointNotFound, UnsupportedOption
 Hub = Literal["huggingface", "modelscope"]
 
 DEFAULT_MODEL = "Qwen/Qwen3-VL-4B-Instruct"
+SMALL = "small"
+SMALL_FOLDER = Path(__file__).parents[1] / "small"
 _WANTED = ["*.json", "*.jinja", "*.txt", "*.safetensors"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _OTHER_WAYS = (
@@ -30,9 +32,12 @@ def locate(
 ) -> Path:
     """A folder as it is, or the local copy of a repository, downloaded if it is not there yet.
 
-    Downloads show a progress bar, go on where they were interrupted, and use the hub's own cache, which
-    also serves without a network. Raises CheckpointNotFound.
+    The text "small" is the trained small model that comes with the package, even where the working directory has a
+    folder of that name: that one is "./small", or a Path. Downloads show a progress bar, go on where they were
+    interrupted, and use the hub's own cache, which also serves without a network. Raises CheckpointNotFound.
     """
+    if model == SMALL:
+        return _shipped()
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
@@ -59,6 +64,15 @@ def locate(
             f"{name}: cannot be downloaded and is not in the local cache ({_first_line(error)}); {_OTHER_WAYS}"
         ) from error
     return Path(path)
+
+
+def _shipped() -> Path:
+    if not (SMALL_FOLDER / "model.safetensors").is_file():
+        raise CheckpointNotFound(
+            f"{SMALL}: the weights of the small model are not in this installation ({SMALL_FOLDER}); "
+            "`make small-model` in the source tree trains them. A folder of that name is ./small"
+        )
+    return SMALL_FOLDER
 
 
 def _from_modelscope(name: str, revision: str | None, cache_dir: str | None, local_files_only: bool) -> Path:

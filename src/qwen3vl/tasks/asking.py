@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwen3vl.errors import UnsupportedOption
 from qwen3vl.tasks.parsing_answers import without_reasoning
@@ -21,6 +21,7 @@ from qwen3vl.types import (
 )
 
 PIXELS_PER_TOKEN = 32 * 32  # of a picture; the cookbooks state their limits in these units
+RELEASED_LEAST = 256 * 256  # pixels of a picture, in the preprocessor_config.json of every release
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +42,34 @@ def ask_once(
     usual: MediaOptions | None = None,
     system: str | None = None,
 ) -> Answer:
-    """One user turn. `usual` are the pixel limits of the task's cookbook, used when the caller gives no `media`;
-    a generator that cannot honour them is asked again without, and that is noted."""
+    """One user turn. `usual` are the pixel limits of the task's cookbook, used when the caller gives no `media`
+    (see `within`); a generator that cannot honour them is asked again without, and that is noted."""
     content = tuple(TextPart(p) if isinstance(p, str) else p for p in parts)
     messages = [Message("user", content)]
     if system is not None:
         messages.insert(0, Message("system", (TextPart(system),)))
     try:
-        return answer_of(model.generate(messages, params, media=media or usual))
+        return answer_of(model.generate(messages, params, media=media or within(model, usual)))
     except UnsupportedOption as refused:
         if media is not None or usual is None:
             raise
         completion = model.generate(messages, params)
         return answer_of(completion, (f"the task's pixel limits were not used: {refused}",))
+
+
+def within(model: Generator, usual: MediaOptions | None) -> MediaOptions | None:
+    """A cookbook's limits for this generator. They suit the releases, whose own least area is 65,536 pixels; a
+    checkpoint that says less in its preprocessor_config.json has learnt from small pictures and is not shown them
+    enlarged, nor any larger than it says. One of 1,024 to 1,048,576 pixels makes 524,288 to 2,097,152 its own limits.
+
+    Only a generator that knows has `picture_bounds`; for others the limits stay as they are."""
+    bounds: tuple[int, int] | None = getattr(model, "picture_bounds", None)
+    if usual is None or bounds is None:
+        return usual
+    least, most = bounds
+    high = most if usual.max_pixels is None else min(usual.max_pixels, most)
+    low = least if least < RELEASED_LEAST or usual.min_pixels is None else usual.min_pixels
+    return replace(usual, min_pixels=min(low, high), max_pixels=high)
 
 
 def answer_of(completion: Completion, notes: tuple[str, ...] = ()) -> Answer:

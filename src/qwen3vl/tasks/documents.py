@@ -21,7 +21,7 @@ from typing import Literal, get_args
 from PIL import Image
 
 from qwen3vl.errors import InvalidParams, Qwen3VLError, UnsupportedOption
-from qwen3vl.tasks.asking import PIXELS_PER_TOKEN, Answer, answer_of
+from qwen3vl.tasks.asking import PIXELS_PER_TOKEN, Answer, answer_of, within
 from qwen3vl.tasks.blocks import Block, ParsedPage, place_blocks
 from qwen3vl.tasks.pages import DPI, Documents, Page, drawn, pages_of
 from qwen3vl.tasks.parsing_markdown import read_markdown
@@ -111,7 +111,7 @@ def parse_pages(
                 broken[page.number] = picture
                 continue
             asked.append((page.number, picture.size))
-            yield _request(picture, format, params, media or USUAL[format])
+            yield _request(picture, format, params, media or within(model, USUAL[format]))
 
     answers = model.generate_many(requests())
     ahead: Completion | None = None
