@@ -20,7 +20,7 @@ from qwen3vl.settings import SamplingParams
 from qwen3vl.train.intervals import interval
 from qwen3vl.train.metrics import Metric
 from qwen3vl.train.scoring import LOWER_IS_BETTER, Score, score
-from qwen3vl.train.synthetic.sample import Side, SyntheticSample
+from qwen3vl.train.synthetic.sample import Side, SyntheticSample, Truth
 from qwen3vl.types import Completion, Generator, Request
 
 MAX_TOKENS = 2048
@@ -58,6 +58,15 @@ class Mistake:
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """What of an answer is kept: the truth it was held against and what it was worth."""
+
+    truth: Truth
+    metrics: Mapping[str, Metric]
+    perfect: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TaskResult:
     """One task.
 
@@ -70,6 +79,7 @@ class TaskResult:
         seconds: spent waiting for answers; the time in which samples were made or scored is not in it, even if
             the model was at work meanwhile.
         mistakes: the first few.
+        scored: every answer, in the order in which it was asked for.
     """
 
     task: str
@@ -79,6 +89,7 @@ class TaskResult:
     failures: Mapping[str, int]
     seconds: float
     mistakes: tuple[Mistake, ...] = ()
+    scored: tuple[Scored, ...] = ()
 
     @property
     def errors(self) -> int:
@@ -197,9 +208,8 @@ class _Tally:
 
     def __init__(self, task: str, show_mistakes: int) -> None:
         self.task, self._show = task, show_mistakes
-        self.number = self._perfect = 0
         self._seconds = 0.0
-        self._scores: dict[str, list[Metric]] = {}
+        self._scored: list[Scored] = []
         self._failures: Counter[str] = Counter()
         self._mistakes: list[Mistake] = []
 
@@ -208,11 +218,8 @@ class _Tally:
         said = "" if error else _said(completion)
         found: Score = score(sample, said)
         failure = type(error).__name__ if error else found.failure
-        self.number += 1
+        self._scored.append(Scored(sample.truth, found.metrics, found.perfect))
         self._seconds += seconds
-        self._perfect += found.perfect
-        for name, metric in found.metrics.items():
-            self._scores.setdefault(name, []).append(metric)
         if failure:
             self._failures[failure] += 1
         if not error and completion.finish_reason == "length":
@@ -220,10 +227,25 @@ class _Tally:
         if not found.perfect and len(self._mistakes) < self._show:
             self._mistakes.append(Mistake(sample, str(error) if error else said, failure))
 
+    @property
+    def number(self) -> int:
+        return len(self._scored)
+
     def result(self) -> TaskResult:
-        values = tuple(_value(name, metrics) for name, metrics in self._scores.items())
-        failures = dict(sorted(self._failures.items()))
-        return TaskResult(self.task, self.number, self._perfect, values, failures, self._seconds, tuple(self._mistakes))
+        scores: dict[str, list[Metric]] = {}
+        for scored in self._scored:
+            for name, metric in scored.metrics.items():
+                scores.setdefault(name, []).append(metric)
+        return TaskResult(
+            self.task,
+            self.number,
+            sum(scored.perfect for scored in self._scored),
+            tuple(value_of(name, metrics) for name, metrics in scores.items()),
+            dict(sorted(self._failures.items())),
+            self._seconds,
+            tuple(self._mistakes),
+            tuple(self._scored),
+        )
 
 
 def _said(completion: Completion) -> str:
@@ -235,7 +257,8 @@ def _said(completion: Completion) -> str:
     return "\n".join([completion.text, *(f"<tool_call>\n{call}\n</tool_call>" for call in calls)]).strip()
 
 
-def _value(name: str, metrics: Sequence[Metric]) -> Value:
+def value_of(name: str, metrics: Sequence[Metric]) -> Value:
+    """The metric over all these samples."""
     total = sum(metrics, Metric(0, 0))
     low, high = interval(metrics) or (None, None)
     return Value(name, total.value, low, high, sum(1 for m in metrics if m.whole))
