@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -20,7 +21,10 @@ from qwen3vl.settings import check_choice, check_integer
 from qwen3vl.types import SCHEMA_VERSION
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from qwen3vl.train.evaluation import TaskResult, Value
+    from qwen3vl.train.report_rows import RowResult
     from qwen3vl.train.synthetic.sample import Side
 
 app = typer.Typer(help="Measure a model.", rich_markup_mode=None)
@@ -189,14 +193,21 @@ def _show(results: list[TaskResult], model: str, samples: SampleOptions) -> None
         console.width = 160
     console.print(table)
     if rows := rows_of(results):
-        table = Table(box=SIMPLE_HEAD)
-        for name in ("in short", "value", "95 % interval", "aim", "samples", "tasks"):
-            table.add_column(name, justify="right" if name in ("value", "95 % interval", "aim", "samples") else "left")
-        for short in rows:
-            _, value, interval = _cells(short.value)
-            aim = f"{'<=' if short.value.lower_is_better else '>='} {short.row.aim:.0%}"
-            table.add_row(short.row.name, value, interval, aim, str(short.value.number), ", ".join(short.row.tasks))
-        console.print(table)
+        console.print(_in_short(rows))
+
+
+def _in_short(rows: Sequence[RowResult]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("in short", "value", "95 % interval", "aim", "samples", "tasks"):
+        table.add_column(name, justify="right" if name in ("value", "95 % interval", "aim", "samples") else "left")
+    for row in rows:
+        _, value, interval = _cells(row.value)
+        aim = f"{'<=' if row.value.lower_is_better else '>='} {row.row.aim:.0%}"
+        table.add_row(row.row.name, value, interval, aim, str(row.value.number), ", ".join(row.row.tasks))
+    return table
 
 
 def _cells(value: Value) -> tuple[str, str, str]:
