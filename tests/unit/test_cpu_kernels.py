@@ -79,6 +79,31 @@ def test_products_equal_the_twin(isa: str, bits: int, m: int) -> None:
     assert torch.equal(packed.matmul(x[-1:]), out[-1:])
 
 
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("m", [11, 12, 122, 241])
+def test_many_tokens_equal_the_twin(isa: str, bits: int, m: int) -> None:
+    """More groups, tiles and tokens than are worked on at a time, none of them a round number."""
+    packed, x = Packed.of(weights(140, 544), bits), activations(m, 544)
+    assert torch.equal(packed.matmul(x), plain.matmul(packed.values, bits, 140, x))
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_largest_sums_do_not_overflow(isa: str, bits: int) -> None:
+    weight = torch.full((16, 64), 7 / 8)
+    weight[:, ::32] = -1  # fixes the scale: int4 takes -8 here, and 7, the most, in all other columns
+    x = torch.ones(13, 64)
+    x[1], x[2, ::2], x[3, 16:48] = -1, -1, -1
+    packed = Packed.of(weight, bits)
+    assert torch.equal(packed.matmul(x), plain.matmul(packed.values, bits, 16, x))
+
+
+@pytest.mark.parametrize("m", [9, 125])
+def test_gated_pairs_are_those_of_single_tokens(isa: str, m: int) -> None:
+    packed, x = Packed.of(weights(32 * 9, 64), 4), activations(m, 64)
+    single = torch.cat([packed.matmul(row[None], None, "swiglu") for row in x])
+    torch.testing.assert_close(packed.matmul(x, None, "swiglu"), single, atol=0, rtol=0)
+
+
 def test_unaligned_rows_and_other_types(isa: str) -> None:
     packed, x = Packed.of(weights(20, 64), 4), activations(5, 64)
     shifted = torch.cat((torch.zeros(1), x.flatten()))[1:].view(5, 64)

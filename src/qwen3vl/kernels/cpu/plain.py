@@ -61,7 +61,7 @@ def quantize_activations(x_MK: Tensor) -> tuple[Tensor, Tensor]:
     x_MGC = x_MK.reshape(len(x_MK), -1, GROUP)
     peak_MG = x_MGC.abs().amax(-1)
     alive_MG = peak_MG > _TINY
-    inverse_MG = torch.where(alive_MG, 127 / peak_MG, 0)
+    inverse_MG = torch.where(alive_MG, torch.tensor(127.0) / peak_MG, 0)  # 127 / x is 127 * (1 / x) to torch
     return (x_MGC * inverse_MG[..., None]).round(), torch.where(alive_MG, peak_MG / 127, 0)
 
 

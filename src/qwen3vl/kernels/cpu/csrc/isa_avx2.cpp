@@ -169,7 +169,7 @@ void rows(const void* weights, bool is_bf16, int64_t first, int64_t last, const 
   (is_bf16 ? dot_rows<true> : dot_rows<false>)(weights, first, last, x, m, n, k, out);
 }
 
-const Kernels table = {"avx2", tile<4>, tile<8>, quantize, rows, pack_group};
+const Kernels table = {"avx2", tile<4>, tile<8>, avx2_many4, avx2_many8, quantize, rows, pack_group};
 
 }  // namespace
 

@@ -68,7 +68,7 @@ void tile(const uint8_t* weights, const Activations& x, int64_t first, int count
 }  // namespace
 
 const Kernels* avx512_kernels() {
-  static const Kernels table = {"avx512", tile<4>, tile<8>, avx2_kernels()->quantize,
+  static const Kernels table = {"avx512", tile<4>, tile<8>, nullptr, nullptr, avx2_kernels()->quantize,
                                 avx2_kernels()->rows, avx2_kernels()->pack_group};
   return &table;
 }

@@ -58,7 +58,7 @@ void quantize(const float* x, int64_t k, int offset, int8_t* q, float* scale, in
   }
 }
 
-const Kernels table = {"plain", tile<4>, tile<8>, quantize, nullptr, pack_group};
+const Kernels table = {"plain", tile<4>, tile<8>, nullptr, nullptr, quantize, nullptr, pack_group};
 
 }  // namespace
 

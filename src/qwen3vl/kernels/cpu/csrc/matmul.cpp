@@ -29,6 +29,8 @@ enum Epilogue { kNone = 0, kGeluTanh = 1, kGeluErf = 2, kSwiglu = 3 };
 
 // Tokens that are worked on at a time: their quantised values stay in the second-level cache of a core.
 constexpr int kTokens = 64;
+constexpr int kMany = 12;      // tokens from which on it pays to take weights apart first
+constexpr int kManyTiles = 8;  // of a task then
 
 float gelu_erf(float x) { return 0.5f * x * (1 + std::erf(x * 0.7071067811865476f)); }
 
@@ -68,46 +70,61 @@ struct Product {
   int64_t m;
   int epilogue;
 
-  int64_t tiles() const { return epilogue == kSwiglu ? matrix.n / (2 * kTile) : tiles_of(matrix.n); }
-  // A task is a run of tiles for one block of tokens: at least some 30 microseconds of work.
-  int64_t run() const { return std::max<int64_t>(1, 65536 / (x.k * std::min<int64_t>(m, kTokens)) + 1); }
-  int64_t runs() const { return (tiles() + run() - 1) / run(); }
-  int64_t tasks() const { return runs() * ((m + kTokens - 1) / kTokens); }
+  bool swiglu() const { return epilogue == kSwiglu; }
+  bool many() const { return kernels->many8 != nullptr && m >= kMany; }
+  int64_t units() const { return swiglu() ? matrix.n / (2 * kTile) : tiles_of(matrix.n); }  // tiles, or pairs of them
+  // A task is a run of units for one block of tokens: at least some 30 microseconds of work.
+  int64_t run() const {
+    if (many()) return swiglu() ? kManyTiles / 2 : kManyTiles;
+    return std::max<int64_t>(1, 65536 / (x.k * std::min<int64_t>(m, kTokens)) + 1);
+  }
+  int64_t runs() const { return (units() + run() - 1) / run(); }
+  // With many tokens blocks are of about equal size. Example: 512 are four blocks of 105 and one of 92.
+  int64_t block() const {
+    if (!many()) return kTokens;
+    const int64_t blocks = (m + kManyTokens - 1) / kManyTokens;
+    return ((m + blocks - 1) / blocks + 2) / 3 * 3;
+  }
+  int64_t tasks() const { return runs() * ((m + block() - 1) / block()); }
 
   void work(int64_t task) const {
-    const int64_t first = task / runs() * kTokens, start = task % runs() * run();
-    const int count = int(std::min<int64_t>(kTokens, m - first));
-    for (int64_t tile = start; tile < std::min(tiles(), start + run()); ++tile)
-      epilogue == kSwiglu ? run_pair(tile, first, count) : run_tile(tile, first, count);
+    const int64_t first = task / runs() * block(), start = task % runs() * run();
+    const int64_t end = std::min(units(), start + run());
+    const int count = int(std::min<int64_t>(block(), m - first)), each = swiglu() ? 2 : 1;
+    if (many()) {
+      alignas(64) static thread_local float results[kManyTiles * kManyTokens * kTile];
+      const uint8_t* from = matrix.packed + size_t(start) * size_t(each) * tile_bytes();
+      (bits == 4 ? kernels->many4 : kernels->many8)(from, int(end - start) * each, x, first, count, results);
+      for (int64_t unit = start; unit < end; ++unit)
+        finish(unit, first, count, results + (unit - start) * each * count * kTile);
+      return;
+    }
+    alignas(64) float result[2 * kTokens * kTile];
+    for (int64_t unit = start; unit < end; ++unit) {
+      for (int i = 0; i < each; ++i) multiply(unit * each + i, first, count, result + i * count * kTile);
+      finish(unit, first, count, result);
+    }
   }
+
+  size_t tile_bytes() const { return size_t(x.groups) * block_bytes(bits); }
 
   void multiply(int64_t tile, int64_t first, int count, float* result) const {
-    const size_t stride = size_t(x.groups) * block_bytes(bits);
-    (bits == 4 ? kernels->tile4 : kernels->tile8)(matrix.packed + size_t(tile) * stride, x, first, count, result);
+    (bits == 4 ? kernels->tile4 : kernels->tile8)(matrix.packed + size_t(tile) * tile_bytes(), x, first, count, result);
   }
 
-  void run_tile(int64_t tile, int64_t first, int count) const {
-    alignas(64) float result[kTokens * kTile];
-    multiply(tile, first, count, result);
-    const int64_t column = tile * kTile;
-    const int width = int(std::min<int64_t>(kTile, matrix.n - column));
-    if (matrix.bias != nullptr)
+  // What is left to do with the sums [tokens][16] of a tile, or of a pair of them.
+  void finish(int64_t unit, int64_t first, int count, float* result) const {
+    const int64_t column = unit * kTile, out_n = swiglu() ? matrix.n / 2 : matrix.n;
+    const int width = int(std::min<int64_t>(kTile, out_n - column));
+    if (swiglu()) steps()->swiglu(GatedRows{result, result + count * kTile, result, 0, 0, count * kTile}, false, 0, 1);
+    if (matrix.bias != nullptr && !swiglu())
       for (int m = 0; m < count; ++m)
         for (int c = 0; c < width; ++c) result[m * kTile + c] += matrix.bias[column + c];
     if (epilogue == kGeluTanh) steps()->gelu_tanh(result, false, 0, count * kTile);
     if (epilogue == kGeluErf)
       for (int i = 0; i < count * kTile; ++i) result[i] = gelu_erf(result[i]);
     for (int m = 0; m < count; ++m)
-      std::memcpy(matrix.out + (first + m) * matrix.n + column, result + m * kTile, size_t(width) * sizeof(float));
-  }
-
-  void run_pair(int64_t pair, int64_t first, int count) const {
-    alignas(64) float gate[kTokens * kTile], up[kTokens * kTile];
-    multiply(2 * pair, first, count, gate);
-    multiply(2 * pair + 1, first, count, up);
-    steps()->swiglu(GatedRows{gate, up, gate, 0, 0, count * kTile}, false, 0, 1);
-    for (int m = 0; m < count; ++m)
-      std::memcpy(matrix.out + (first + m) * (matrix.n / 2) + pair * kTile, gate + m * kTile, kTile * sizeof(float));
+      std::memcpy(matrix.out + (first + m) * out_n + column, result + m * kTile, size_t(width) * sizeof(float));
   }
 };
 
