@@ -22,8 +22,8 @@ VISION_ROPE_THETA = 10000.0  # not in the official files; the value of the relea
 _IGNORED_TOP = {
     "architectures": "follows from model_type",
     "transformers_version": "who wrote the file",
-    "dtype": "the tensors say their own",
-    "torch_dtype": "the tensors say their own",
+    "dtype": "read by the loader",
+    "torch_dtype": "read by the loader",
     "use_cache": "a run-time choice",
     "bos_token_id": "nothing is prepended; end tokens come from generation_config.json",
     "eos_token_id": "end tokens come from generation_config.json",

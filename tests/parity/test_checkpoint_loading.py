@@ -16,7 +16,7 @@ from torch import Tensor
 from qwen3vl.errors import CheckpointNotFound, ConfigError, InvalidParams, Qwen3VLError, UnsupportedOption, WeightsError
 from qwen3vl.model import checkpoint
 from qwen3vl.model.checkpoint import load_model
-from tests import models
+from tests import models, oracle
 
 WEIGHTS = checkpoint.SINGLE_FILE
 DOWN = "model.language_model.layers.2.mlp.down_proj.weight"
@@ -208,6 +208,20 @@ def test_dtypes(stored: torch.dtype, wanted: torch.dtype | str, tmp_path: Path) 
     name = "language_model.layers.1.mlp.experts.down_proj"
     in_file = load_file(folder / WEIGHTS)[f"model.{name}"].transpose(1, 2)
     assert torch.equal(model.state_dict()[name], in_file.to(expected))
+
+
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+def test_auto_dtype_is_the_one_that_the_config_names(key: str, tmp_path: Path) -> None:
+    """Half the file for the same float32 model; transformers reads it in the same way."""
+    folder = shutil.copytree(models.write(models.small_config("4b"), dtype=torch.float16), tmp_path / "stated")
+    written = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(written | {key: "float32"}))
+    assert load_model(folder).dtype == torch.float32
+    assert load_model(folder, dtype="float16").dtype == torch.float16
+    oracle.import_torchvision()
+    from transformers import AutoModelForImageTextToText
+
+    assert AutoModelForImageTextToText.from_pretrained(folder).dtype == torch.float32
 
 
 def test_auto_dtype_is_that_of_most_values(folder: Path) -> None:

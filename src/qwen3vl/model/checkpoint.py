@@ -57,9 +57,10 @@ def load_model(
 ) -> Qwen3VL:
     """Load a folder in the official layout; memory stays at the weights plus some tens of megabytes.
 
-    `dtype` "auto" is the file's own; `device` None is the CPU; `device_map` "auto" spreads the layers
-    over what the machine has. `quantize` packs the weights while they are read, errors weighed by
-    `calibration`; what is not packed is float32 then. Raises ConfigError and WeightsError, naming keys and tensors.
+    `dtype` "auto" is the one that config.json names, as in transformers, else that of the tensors; `device` None is
+    the CPU; `device_map` "auto" spreads the layers over what the machine has. `quantize` packs the weights while they
+    are read, errors weighed by `calibration`; what is not packed is float32 then. Raises ConfigError and WeightsError,
+    naming keys and tensors.
     """
     folder = Path(folder)
     config = ModelConfig.from_folder(folder)
@@ -71,7 +72,7 @@ def load_model(
             raise UnsupportedOption(f"{folder}: is quantised already ({stored_as}), not as asked for ({quantize})")
         return load_quantized(folder, attention)
     plan = _plan(config, find_tensors(folder))
-    dtype = torch.float32 if quantize is not None else parse_dtype(dtype, plan)
+    dtype = torch.float32 if quantize is not None else parse_dtype(_stated(dtype, folder), plan)
     with torch.device("meta"):
         model = Qwen3VL(config)
     model.use_attention(attention)
@@ -187,6 +188,14 @@ def find_tensors(folder: Path) -> dict[str, StoredTensor]:
     if absent:
         raise WeightsError(f"{index}: names tensors that its files do not hold: {_some(absent)}")
     return tensors
+
+
+def _stated(dtype: torch.dtype | str, folder: Path) -> torch.dtype | str:
+    """For "auto" the dtype of config.json, where there is one: half-precision files may be meant for float32."""
+    if dtype != "auto":
+        return dtype
+    stated = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return stated.get("dtype") or stated.get("torch_dtype") or "auto"
 
 
 def parse_dtype(dtype: torch.dtype | str, plan: Mapping[str, _Planned] | None = None) -> torch.dtype:
