@@ -1,16 +1,18 @@
 # Every target sets up what it needs in .venv; `make demo` is the place to begin.
 VENV  := .venv
 BIN   := $(VENV)/bin
+MODEL ?= small
+ifdef QUESTION
 PICTURE ?= examples/media/receipt.png
-QUESTION ?= What was paid for the coffee?
+endif
 
 .PHONY: help demo test test-slow test-gpu check sanitize lint types format clean
 
 help:             ## show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-demo: $(VENV)/.base  ## install, then answer about a picture (PICTURE=..., QUESTION=...)
-	$(BIN)/python examples/demo.py "$(PICTURE)" "$(QUESTION)"
+demo: $(VENV)/.base  ## install, then read, find, count and watch (MODEL=... PICTURE=... QUESTION=...)
+	$(BIN)/python examples/demo.py --model "$(MODEL)" $(if $(PICTURE)$(QUESTION),"$(PICTURE)" "$(or $(QUESTION),What is in the picture?)")
 
 test: $(VENV)/.dev  ## the test suite (minutes)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
