@@ -89,7 +89,7 @@ def test_demo_of_a_perfect_model(tmp_path: Path, capsys: Printed) -> None:
 
 def test_demo_goes_on_behind_a_step_that_fails(tmp_path: Path, capsys: Printed) -> None:
     """Of an endless answer only the beginning is shown, of terminal codes nothing."""
-    nonsense = "\x1b[31m" + "xyz\n" * 300
+    nonsense = "\x1bxyz\n" * 300
     runpy.run_path(str(EXAMPLES / "demo.py"))["tour"](FakeGenerator([nonsense], repeat=True), tmp_path)
     out = capsys.readouterr().out
     assert out.count("(ParseError)") >= 3 and "5  Tell when" in out and "more lines" in out
