@@ -1,7 +1,7 @@
 """Writes measured numbers into the card of the small model; with --check only says whether they are there.
 
     qwen3vl eval synthetic --model small --count 200 --json > src/qwen3vl/small/results.json
-    qwen3vl eval media FOLDER --model small --json > src/qwen3vl/small/media.json      (where there are real pictures)
+    python scripts/eval_media.py --model small > src/qwen3vl/small/media.json          (where there are real pictures)
     python scripts/model_card.py [--check]
 
 A number stands in the card only between the markers, and only as the JSON beside it says.
