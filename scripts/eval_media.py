@@ -98,10 +98,12 @@ SETS: dict[str, tuple[Callable[[Path], Samples], str]] = {
 
 
 def measure(model: qwen3vl.Generator, folder: Path, count: int | None, show: bool) -> list[dict[str, Any]]:
-    """A row for each set, of its first `count` samples."""
+    """A row for each set, of its first `count` samples. Raises SystemExit if a request failed: that is no score."""
     rows = []
     for name, (samples, metric) in SETS.items():
         result = evaluate_task(model, name, islice(samples(folder), count), show_mistakes=5 if show else 0)
+        if result.errors:
+            raise SystemExit(f"{name}: requests failed: {result.failures}")
         rows.append(_row(name, metric, result))
         print(f"{name}: {rows[-1]['value']} of {result.number}, {result.failures}", file=sys.stderr)
         for mistake in result.mistakes:
