@@ -4,13 +4,14 @@
     python scripts/eval_media.py --model small > src/qwen3vl/small/media.json          (where there are real pictures)
     python scripts/model_card.py [--check]
 
-A number stands in the card only between the markers, and only as the JSON beside it says.
+A number stands in the card only between the markers, and only as the JSON and the weights beside it say.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,22 +19,48 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "src" / "qwen3vl" / "small"
-SECTIONS = {"results": "results.json", "media": "media.json"}  # marker in the card -> measured
+RESULTS, MEDIA, WEIGHTS = "results.json", "media.json", "model.safetensors"
 ERRORS = ("character_error", "word_error", "time_error")  # less is better
 NOT_YET = "Not measured yet."
 
 
 def card_of(card: str, folder: Path) -> str:
-    """The card with the numbers of the folder's JSON between its markers."""
-    for name, file in SECTIONS.items():
+    """The card with the folder's numbers between its markers."""
+    for name, shown in (
+        ("model", _sizes(folder)),
+        ("results", _measured(folder / RESULTS)),
+        ("media", _measured(folder / MEDIA)),
+    ):
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         parts = re.fullmatch(rf"(.*{re.escape(begin)}\n).*(\n{re.escape(end)}.*)", card, flags=re.DOTALL)
         if parts is None:
             raise SystemExit(f"the card has no place for {name}: {begin} ... {end}")
-        measured = folder / file
-        shown = table(json.loads(measured.read_text(encoding="utf-8"))) if measured.is_file() else NOT_YET
         card = f"{parts[1]}\n{shown}\n{parts[2]}"
     return card
+
+
+def _measured(path: Path) -> str:
+    return table(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else NOT_YET
+
+
+def _sizes(folder: Path) -> str:
+    """What kind of model it is, from its config and the header of its weights."""
+    if not (folder / WEIGHTS).is_file():
+        return "Its weights are not here yet."
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    text, vision = config["text_config"], config["vision_config"]
+    with (folder / WEIGHTS).open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+    parameters = sum(math.prod(entry["shape"]) for entry in tensors)
+    kinds = ", ".join(sorted({entry["dtype"] for entry in tensors}))
+    tower = f"{vision['depth']} blocks of {vision['hidden_size']}"
+    decoder = f"{text['num_hidden_layers']} layers of {text['hidden_size']}"
+    return (
+        "| parameters | vision tower | decoder | vocabulary | weights |\n| ---: | --- | --- | ---: | --- |\n"
+        f"| {parameters / 1e6:.1f} M | {tower} | {decoder} | {text['vocab_size']} | "
+        f"{kinds}, {(folder / WEIGHTS).stat().st_size / 2**20:.1f} MiB |"
+    )
 
 
 def table(document: Mapping[str, Any]) -> str:

@@ -57,6 +57,10 @@ def test_it_computes_in_float32_and_sees_small_pictures_as_they_are() -> None:
     assert shipped().name == "small"
 
 
+def test_the_card_is_written() -> None:
+    assert "To be written" not in (SMALL_FOLDER / "README.md").read_text(encoding="utf-8")
+
+
 def test_transformers_gives_the_same_tokens() -> None:
     oracle.import_torchvision()
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -75,6 +79,9 @@ def test_transformers_gives_the_same_tokens() -> None:
         generated = theirs.generate(**inputs, max_new_tokens=24, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     ours = shipped().chat(question, images=[picture], params=SamplingParams(max_tokens=24)).token_ids
     assert len(ours) >= 1 and generated.tolist()[: len(ours)] == list(ours)
+    again = qwen3vl.Qwen3VLForConditionalGeneration.from_pretrained("small").generate(**inputs, max_new_tokens=24)
+    assert again[0, inputs["input_ids"].shape[1] :].tolist()[: len(ours)] == list(ours)
+    assert qwen3vl.AutoProcessor.from_pretrained("small").image_processor.size["shortest_edge"] == 32 * 32
 
 
 # ------------------------------------------------------------------------------- what answers mean
