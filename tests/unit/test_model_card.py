@@ -47,7 +47,7 @@ def test_numbers_go_between_the_markers(folder: Path) -> None:
         (folder / "new" / name).rename(folder / name)
     assert SCRIPT["main"](check) == 1 and SCRIPT["main"](check[1:]) == 0
     card = (folder / "README.md").read_text()
-    assert "| 2.1 M | 4 blocks of 96 | 4 layers of 128 | " in card and "| F32, 8.0 MiB |" in card
+    assert "| 2.1 M | 4 blocks of 96 | 4 layers of 128 | 282 | F32, 8.2 MiB |" in card
     (folder / "results.json").write_text(json.dumps(RESULTS | {"seed": 1}))
     assert SCRIPT["main"](check) == 1
 
