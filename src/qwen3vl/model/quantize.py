@@ -2,6 +2,7 @@
 
 decoder    q, k, v, o, gate, up, down, experts, embedding, head    int4 or int8
 vision     qkv, proj, fc1, fc2 of blocks and mergers               int8 (or left as they are)
+           attention                                               rounded as far as that is faster
 the rest   norms, biases, routers, patch and position embeddings   float32
 """
 
@@ -14,6 +15,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from qwen3vl.errors import InvalidParams
+from qwen3vl.model.attention import KernelAttention, RoundedAttention
 from qwen3vl.model.layers import SwiGLU
 from qwen3vl.model.moe import Experts, SparseMlp
 from qwen3vl.model.packed_layers import (
@@ -26,6 +28,7 @@ from qwen3vl.model.packed_layers import (
 )
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.model.text import DecoderLayer
+from qwen3vl.model.vision import VisionAttention
 
 Fill = Callable[[int, Tensor], None]
 """(first row, rows in the model's layout): puts a piece of a tensor where it belongs; a row of experts is an expert."""
@@ -68,6 +71,8 @@ def replace_layers(model: Qwen3VL, quantization: Quantization) -> dict[str, Fill
     fills |= _pack_embedding(model, bits)
     if quantization.vision_bits is not None:
         for prefix, module in list(model.visual.named_modules()):
+            if isinstance(module, VisionAttention) and type(module.attention) is KernelAttention:
+                module.attention = RoundedAttention()
             for name, child in list(module.named_children()):
                 if isinstance(child, nn.Linear) and prefix != "patch_embed":
                     fills |= _pack_linear(module, name, f"visual.{prefix}.{name}", quantization.vision_bits)

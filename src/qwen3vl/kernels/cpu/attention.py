@@ -104,11 +104,13 @@ def attend(
     scales: tuple[Tensor, Tensor] | None = None,
     *,
     causal: bool,
+    rounded: bool = False,
 ) -> Tensor:
     """softmax(q k / sqrt(H)) v. -> out_TNH, of q's type.
 
     Keys and values are views of any strides of float32, bfloat16 or int8; these with their `scales`, two of float32
-    (K, X). With `causal` a token sees its sequence up to itself, else all of it.
+    (K, X). With `causal` a token sees its sequence up to itself, else all of it. `rounded` allows the way of
+    csrc/attention_words.h, which is faster on some CPUs and off by some 4e-4.
     """
     (num_tokens, num_heads, size), num_kv_heads = q_TNH.shape, len(k_KXH)
     assert num_heads % num_kv_heads == 0 and k_KXH.shape == v_KXH.shape, (q_TNH.shape, k_KXH.shape, v_KXH.shape)
@@ -131,7 +133,8 @@ def attend(
     )
     kernels = library()
     assert kernels is not None
-    kernels.qwen3vl_attention(ctypes.byref(call))
+    if not rounded or kernels.qwen3vl_attention_words(ctypes.byref(call)):
+        kernels.qwen3vl_attention(ctypes.byref(call))
     return out_TNH
 
 

@@ -19,7 +19,7 @@ import torch
 
 from qwen3vl.errors import InvalidParams
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 _NAME = "libqwen3vl_cpu.dylib" if sys.platform == "darwin" else "libqwen3vl_cpu.so"
 _SIGNATURES = {
     "qwen3vl_abi_version": (c_int, []),
@@ -45,6 +45,7 @@ _SIGNATURES = {
     "qwen3vl_swiglu": (None, [c_int, c_void_p, c_int64, c_void_p, c_int64, c_int64, c_int64, c_void_p]),
     "qwen3vl_gelu_tanh": (None, [c_int, c_void_p, c_int64]),
     "qwen3vl_attention": (None, [c_void_p]),
+    "qwen3vl_attention_words": (c_int, [c_void_p]),
     "qwen3vl_layers": (None, [c_void_p, c_int64, c_void_p]),
     "qwen3vl_probe_read": (c_double, [c_void_p, c_int64]),
     "qwen3vl_probe_arithmetic": (c_double, [c_int, c_double]),

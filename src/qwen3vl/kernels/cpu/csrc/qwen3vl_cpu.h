@@ -71,6 +71,9 @@ struct Qwen3vlAttention {
   double scale;              // of scores
 };
 QWEN3VL_API void qwen3vl_attention(const Qwen3vlAttention* attention);
+// The same, less exactly and faster (see attention_words.h): float32, not causal, one key head for each query head, no
+// tokens before the new ones, H a multiple of 8. Returns -1 elsewhere, and where the CPU has no use for it.
+QWEN3VL_API int qwen3vl_attention_words(const Qwen3vlAttention* attention);
 
 // The steps of a layer between its products. Values are float32 or, with is_bf16, bfloat16, rounded where plain torch
 // rounds them. What comes of a row depends on that row alone.
