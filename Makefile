@@ -6,7 +6,7 @@ ifdef QUESTION
 PICTURE ?= examples/media/receipt.png
 endif
 
-.PHONY: help demo test test-slow test-gpu check sanitize lint types format clean
+.PHONY: help demo test test-slow test-gpu check sanitize small-model lint types format clean
 
 help:             ## show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -39,6 +39,10 @@ format: $(VENV)/.dev  ## let ruff rewrite
 sanitize: $(VENV)/.dev  ## the CPU kernels with the compiler's sanitizers (minutes)
 	bash scripts/sanitize_kernels.sh
 	bash scripts/sanitize_kernels.sh threads
+
+small-model: $(VENV)/.dev  ## train the small model from nothing (hours; goes on where it was stopped)
+	bash scripts/training_packages.sh
+	$(BIN)/qwen3vl train small out/small-model
 
 clean:            ## remove what the demo and the caches left
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,7 +18,7 @@ from qwen3vl.types import SCHEMA_VERSION
 def new(
     folder: Annotated[Path, Argument(metavar="FOLDER", help="A new or empty folder.")],
     size: Annotated[
-        str, Option(help="tiny (2 M parameters, for trying things out), small (10 M) or medium (15 M).")
+        str, Option(help="tiny (2 M parameters, for trying things out), small (4 M), medium (10 M) or large (15 M).")
     ] = "small",
     vocab_size: Annotated[
         int | None, Option(help="Tokens, control tokens included [default: 2048; tiny 1024].")

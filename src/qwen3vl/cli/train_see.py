@@ -20,8 +20,8 @@ def see(
     out: Annotated[Path, Argument(metavar="OUT", help="A new or empty folder for states, logs and the result.")],
     model: Annotated[str | None, Option(help="Folder, or name on the hub.")] = None,
     steps: Annotated[int | None, Option(help="Optimizer steps.")] = None,
-    tokens: Annotated[int, Option(help="Merged tokens (32 x 32 pixels each) of a step's pictures.")] = 1024,
-    lr: Annotated[float, Option(help="Highest learning rate, of tower and mergers.")] = 2e-3,
+    tokens: Annotated[int, Option(help="Merged tokens (32 x 32 pixels each) of a step's pictures.")] = 256,
+    lr: Annotated[float, Option(help="Highest learning rate, of tower and mergers.")] = 3e-3,
     limit: Annotated[
         int | None, Option(help="Draw the first so many pictures only, and show them again and again [no limit].")
     ] = None,

@@ -90,8 +90,13 @@ class VisionTower(nn.Module):
         """`frames` gives the grid of each frame in order; their areas sum to P."""
         return run_to_end(self.encode_steps(patches_PC, frames))
 
-    def encode_steps(self, patches_PC: Tensor, frames: Sequence[Grid]) -> Generator[None, None, VisualFeatures]:
-        """`forward` in pieces: stops after every block, so that other work can go in between."""
+    def encode_steps(
+        self, patches_PC: Tensor, frames: Sequence[Grid], *, taps: bool = True
+    ) -> Generator[None, None, VisualFeatures]:
+        """`forward` in pieces: stops after every block, so that other work can go in between.
+
+        taps=False leaves DeepStack's features out, for what needs the embeddings alone.
+        """
         geometry = FrameGeometry.of(frames, self.config, patches_PC.device)
         assert len(geometry.rows_P) == len(patches_PC), (len(geometry.rows_P), len(patches_PC))
         x_PV = self.patch_embed(patches_PC)
@@ -100,7 +105,7 @@ class VisionTower(nn.Module):
         deepstack = []
         for i, block in enumerate(self.blocks):
             x_PV = block(x_PV, rotary, geometry.layout)
-            if i in self.config.deepstack_visual_indexes:
+            if taps and i in self.config.deepstack_visual_indexes:
                 merger = self.deepstack_merger_list[self.config.deepstack_visual_indexes.index(i)]
                 deepstack.append(merger(x_PV))
             yield

@@ -109,6 +109,8 @@ def train(run: TrainRun, *, go_on: bool = False, logs: Sequence[Log] = ()) -> tu
 
 def _train(run: TrainRun, go_on: bool, logs: Sequence[Log], ranks: Ranks) -> tuple[Progress, bool]:
     settings = run.settings
+    if settings.optimizer == "muon" and ranks.size > 1:
+        raise InvalidParams("optimizer=muon turns whole matrices, which several processes hold in parts: use adamw")
     source = open_source(run.data, run.data_root, settings, "train", run.limit)
     if settings.epochs is not None and source.size is None:
         raise InvalidParams("epochs: these data never end; give steps")

@@ -17,6 +17,7 @@ from qwen3vl.settings import MediaOptions, check_choice, check_integer, check_nu
 
 Schedule = Literal["cosine", "wsd", "constant"]
 Precision = Literal["auto", "float32", "bfloat16"]
+OptimizerName = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,9 @@ class TrainSettings:
         decay: share of the run, for wsd.
         final_share: of the highest rate, at the end.
         weight_decay: not on biases, norms and other vectors.
+        optimizer: adamw; or muon (muon.py) for matrices between layers, and AdamW for tables, heads and vectors.
+            The learning rates of the two mean the same. Muon takes one process.
+        momentum: Muon's.
         beta1, beta2, epsilon: AdamW's.
         clip_norm: bound on the norm of all gradients together; None: no bound.
         moe_balance: weight of the load-balancing loss of mixture-of-experts models (transformers: 0.001).
@@ -91,6 +95,8 @@ class TrainSettings:
     decay: float = 0.2
     final_share: float = 0.0
     weight_decay: float = 0.0
+    optimizer: OptimizerName = "adamw"
+    momentum: float = 0.95
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -117,7 +123,7 @@ class TrainSettings:
             check_number(name, getattr(self, name), 0, 1, required=True)
         for name in ("weight_decay", "epsilon", "moe_balance"):
             check_number(name, getattr(self, name), 0, math.inf, required=True, open_high=True)
-        for name in ("beta1", "beta2"):
+        for name in ("momentum", "beta1", "beta2"):
             check_number(name, getattr(self, name), 0, 1, required=True, open_high=True)
         check_integer("steps", self.steps, minimum=1)
         for name in ("tokens_per_batch", "accumulate", "log_every"):
@@ -125,6 +131,7 @@ class TrainSettings:
         for name in ("seed", "workers", "evaluate_every", "save_every", "keep"):
             check_integer(name, getattr(self, name), minimum=0, required=True)
         check_choice("too_long", self.too_long, ("error", "skip"))
+        check_choice("optimizer", self.optimizer, ("adamw", "muon"))
         check_choice("schedule", self.schedule, ("cosine", "wsd", "constant"))
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         if self.lora is not None and self.language_lr is None:

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qwen3vl.model.qwen3vl import Qwen3VL
+from qwen3vl.model.vision import run_to_end
 from qwen3vl.processor.resize import patchify
 from qwen3vl.processor.settings import VisionSettings
 from qwen3vl.train.loop import StepWork
@@ -157,14 +158,20 @@ def sight_loss(heads: SightHeads, model: Qwen3VL, batch: TrainBatch) -> Loss:
 
     Pass it on with `functools.partial(sight_loss, heads)`.
     """
-    assert isinstance(batch, SightBatch) and batch.patches_PC is not None
-    logits = heads(model.visual(batch.patches_PC, batch.frames).embeddings_MD)
+    assert isinstance(batch, SightBatch)
+    logits = heads(_embeddings(model, batch))
     means = [
         _mean(x.flatten(0, 1).float(), truth.flatten(), nothing)
         for x, truth, nothing in zip(logits, batch.truths, _NOTHING_WEIGHS, strict=True)
     ]
     number = batch.num_labels
     return Loss(torch.stack(means).sum() * number, number)
+
+
+def _embeddings(model: Qwen3VL, batch: SightBatch) -> Tensor:
+    """-> (M, D)"""
+    assert batch.patches_PC is not None
+    return run_to_end(model.visual.encode_steps(batch.patches_PC, batch.frames, taps=False)).embeddings_MD
 
 
 def _mean(logits: Tensor, truth: Tensor, nothing: float) -> Tensor:
@@ -190,8 +197,7 @@ class HeldOutSight:
         self._model.eval()
         for batch in self._batches:
             moved = batch.to(self._model.device)
-            assert moved.patches_PC is not None
-            logits = self._heads(self._model.visual(moved.patches_PC, moved.frames).embeddings_MD)
+            logits = self._heads(_embeddings(self._model, moved))
             for i, (x, truth) in enumerate(zip(logits, moved.truths, strict=True)):
                 something = truth > NOTHING
                 right[i] += float((x.argmax(-1) == truth)[something].sum())

@@ -80,6 +80,7 @@ def sight_settings(*, steps: int, tokens: int, lr: float, **more: Any) -> TrainS
     values = {
         "language_lr": None, "mergers_lr": lr, "vision_lr": lr, "steps": steps, "tokens_per_batch": tokens,
         "schedule": "wsd", "warmup": min(0.1, 200 / max(steps, 1)), "decay": 0.3, "weight_decay": 0.05, "beta2": 0.98,
+        "optimizer": "muon",
     }  # fmt: skip
     return TrainSettings.from_json({**values, **more})
 

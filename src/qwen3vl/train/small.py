@@ -7,13 +7,14 @@ something is learnt):
 
               tower              decoder            parameters   patch   merged token   text token   head
     tiny      4 x 96, mlp 256    4 x 128, mlp 384      2.2 M      0.5        1.6           0.8        0.1
-    small     6 x 192, mlp 768   5 x 256, mlp 704     10.5 M      3.0        6.8           3.7        0.5
-    medium    8 x 192, mlp 768   6 x 320, mlp 896     14.7 M      3.9       10.0           6.6        0.7
+    small     4 x 128, mlp 512   4 x 160, mlp 416      4.0 M      1.0        2.5           1.1        0.2
+    medium    6 x 192, mlp 768   5 x 256, mlp 704     10.5 M      3.0        6.8           3.7        0.5
+    large     8 x 192, mlp 768   6 x 320, mlp 896     14.7 M      3.9       10.0           6.6        0.7
 
 Patches of 16 pixels, merged 2 x 2, as in every release: a letter of a small font is half a patch wide, so a merged
 token must carry up to eight letters. Width of the tower beats depth for that (neighbouring patches are all that a
 letter needs), three DeepStack taps hand the decoder four vectors a token instead of one, and mergers cost a
-quarter of what blocks cost. The decoder reads letter by letter: the vocabulary is small on purpose (2048), long
+quarter of what blocks cost. The decoder reads letter by letter: the vocabulary is small on purpose (1024 to 2048), long
 enough to say prompts and JSON in few tokens, short enough that text is spelled.
 """
 
@@ -71,8 +72,9 @@ class SmallSize:
 
 SIZES = {
     "tiny": SmallSize(1024, 96, 4, 256, 16, 128, 4, 384, 4, 2, 32, (6, 5, 5)),
-    "small": SmallSize(2048, 192, 6, 768, 32, 256, 5, 704, 4, 2, 64, (12, 10, 10)),
-    "medium": SmallSize(2048, 192, 8, 768, 32, 320, 6, 896, 4, 2, 64, (12, 10, 10)),
+    "small": SmallSize(1280, 128, 4, 512, 32, 160, 4, 416, 6, 2, 32, (6, 5, 5)),
+    "medium": SmallSize(2048, 192, 6, 768, 32, 256, 5, 704, 4, 2, 64, (12, 10, 10)),
+    "large": SmallSize(2048, 192, 8, 768, 32, 320, 6, 896, 4, 2, 64, (12, 10, 10)),
 }
 
 

@@ -46,6 +46,7 @@ class LineKind:
         strength: of the camera, see light.photograph.
         contrast: least difference in brightness between ink and paper.
         dressed: share of lines with a rule, a frame, a shadow or letters set wide.
+        plain, dark: shares of nearly black and white, and of light ink on dark paper.
     """
 
     most: int
@@ -54,6 +55,8 @@ class LineKind:
     strength: float
     contrast: float
     dressed: float
+    plain: float = 0.35
+    dark: float = 0.3
 
 
 LINES = {
@@ -92,7 +95,7 @@ def glyph_line(rng: random.Random, side: Side, kind: LineKind) -> GlyphLine:
         line = set_line(font, text)
     room = line.ink.shape[1] + 2 + int(rng.random() * 24)
     width = min(TOKEN * math.ceil(room / TOKEN), kind.wide)
-    paper, ink = two_colours(rng, kind.contrast)
+    paper, ink = two_colours(rng, kind.contrast, kind.dark, kind.plain)
     sheet = Sheet(width, height, paper)
     x = 1 + int(rng.random() * (width - line.ink.shape[1] - 1))
     y = 1 + int(rng.random() * (height - line.ink.shape[0] - 1))

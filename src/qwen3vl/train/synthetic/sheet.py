@@ -135,9 +135,10 @@ def brightness(colour: Colour) -> float:
     return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
 
 
-def two_colours(rng: random.Random, contrast: float, dark: float = 0.3) -> tuple[Colour, Colour]:
-    """(paper, ink), `contrast` (at most 200) or more apart in brightness; dark paper at the chance `dark`."""
-    if rng.random() < 0.35:
+def two_colours(rng: random.Random, contrast: float, dark: float = 0.3, plain: float = 0.35) -> tuple[Colour, Colour]:
+    """(paper, ink), `contrast` (at most 200) or more apart in brightness; dark paper at the chance `dark`, nearly black
+    and white at the chance `plain`."""
+    if rng.random() < plain:
         low, high = rng.randint(0, 50), rng.randint(225, 255)
         pair: tuple[Colour, Colour] = ((high, high, high), (low, low, low))
     else:

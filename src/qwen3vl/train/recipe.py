@@ -1,0 +1,158 @@
+"""How the small model that comes with the package is made: from nothing to its folder, in stages.
+
+    OUT/new                       random weights and a tokenizer (small.py)
+    OUT/see                       the tower alone learns what lies where (sight_run.py)
+    OUT/begin, OUT/widen          the whole model answers, easy questions first (run.py)
+    OUT/model                     the newest weights in bfloat16, ready to be used or packed
+
+`through` goes on where the last call stopped, inside a stage too. It may be stopped at any time and its newest
+weights written out (`export`): a stage's learning rate falls only at its end, so weights from within are a little worse
+than they could be.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from qwen3vl.errors import CheckpointNotFound
+from qwen3vl.model.checkpoint import load_model, save_model
+from qwen3vl.train.reports import Log
+from qwen3vl.train.run import TrainRun, train
+from qwen3vl.train.settings import TrainSettings
+from qwen3vl.train.sight_run import SightRun, see, sight_settings
+from qwen3vl.train.small import Progress, make_small
+from qwen3vl.train.state import copy_processor_files, last_state, saved_states
+
+SIZE = "small"
+SEED = 0
+SAVE_EVERY = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a run is made with; none of it changes what is learnt but `scale`, by which all steps are multiplied."""
+
+    scale: float = 1.0
+    workers: int = 0
+    device: str = "auto"
+    logs: Sequence[Log] = ()
+
+    def steps(self, steps: int) -> int:
+        return max(1, round(self.scale * steps))
+
+
+class Stage(Protocol):
+    """A run that begins with the result of the stage before it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def go(self, base: Path, folder: Path, means: Means, go_on: bool) -> bool:
+        """Train from `base`, or go on in `folder`. -> whether it is finished (not stopped)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Seeing:
+    """The tower alone, with `tokens` merged tokens a step."""
+
+    name: str
+    steps: int
+    tokens: int
+    rate: float
+
+    def go(self, base: Path, folder: Path, means: Means, go_on: bool) -> bool:
+        settings = sight_settings(
+            steps=means.steps(self.steps), tokens=self.tokens, lr=self.rate, seed=SEED, workers=means.workers,
+            save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
+        )  # fmt: skip
+        run = SightRun(model=str(base), out=folder, settings=settings, device=means.device)
+        return see(SightRun.of_folder(folder) if go_on else run, go_on=go_on, logs=means.logs)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """The whole model on generated tasks (weights as data_specs.parse_mix reads them); the tower at half the rate."""
+
+    name: str
+    tasks: str
+    steps: int
+    tokens: int
+    rate: float
+
+    def go(self, base: Path, folder: Path, means: Means, go_on: bool) -> bool:
+        steps = means.steps(self.steps)
+        settings = TrainSettings(
+            language_lr=self.rate, mergers_lr=self.rate, vision_lr=self.rate / 2, steps=steps, workers=means.workers,
+            tokens_per_batch=self.tokens, schedule="wsd", warmup=min(0.1, 100 / steps), decay=0.3, weight_decay=0.05,
+            beta2=0.98, optimizer="muon", seed=SEED, save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
+        )  # fmt: skip
+        data = (f"synthetic:{self.tasks}",)
+        run = TrainRun(data=data, model=str(base), out=folder, settings=settings, eval_data=data, device=means.device)
+        if go_on:
+            run = TrainRun.of_folder(folder)
+            run = replace(run, device=means.device, settings=replace(run.settings, workers=means.workers))
+        return train(run, go_on=go_on, logs=means.logs)[1]
+
+
+_BEGIN = (
+    "first_color,first_shape,first_place,first_count,read_glyph,read_glyphs=3,read_word=4,read_line=2,"
+    "question_color=0.5,question_kind=0.5,locate_small=0.5"
+)
+_WIDEN = (
+    "first_color=0.3,first_shape=0.5,first_place=0.3,first_count=0.5,read_glyphs,read_word=3,read_line=4,read_line_hard,"
+    "read_block,receipt_total=2,form_short=0.5,table_html_small=0.5,locate_small=2,locate,locate_one,point=0.5,count=2,"
+    "question_color,question_kind,question_size=0.5,question_place,question_relation=0.5,question_extreme=0.5,"
+    "question_presence,true_false_boxes=0.5,true_false_towers=0.5,widget_locate,widget_point,compare_same=0.3,"
+    "clip_moment_small,clip_moment=0.5,caption=0.3"
+)
+STAGES: tuple[Stage, ...] = (
+    Seeing("see", 7500, 256, 4e-3),
+    Answering("begin", _BEGIN, 2000, 1024, 4e-3),
+    Answering("widen", _WIDEN, 3000, 1536, 3e-3),
+)
+
+
+def begin(out: Path, progress: Progress | None = None) -> None:
+    """Make OUT/new if it is not there."""
+    new = out / "new"
+    if not (new / "model.safetensors").exists():
+        shutil.rmtree(new, ignore_errors=True)
+        make_small(new, SIZE, seed=SEED, progress=progress)
+
+
+def through(out: Path, stage: Stage, means: Means, stages: Sequence[Stage] = STAGES) -> bool:
+    """Do a stage, or what is left of it, behind those before it. -> False if Ctrl-C stopped it."""
+    at, folder = list(stages).index(stage), out / stage.name
+    base = out / stages[at - 1].name / "model" if at else out / "new"
+    if (folder / "model").is_dir():
+        return True
+    go_on = bool(saved_states(folder))
+    if not go_on:
+        shutil.rmtree(folder, ignore_errors=True)  # stopped before its first state
+    return stage.go(base, folder, means, go_on)
+
+
+def export(out: Path, stages: Sequence[Stage] = STAGES) -> Path:
+    """Write the newest weights as OUT/model, in bfloat16. -> the folder they came from. Raises CheckpointNotFound."""
+    source = newest(out, stages)
+    save_model(load_model(source, dtype=torch.bfloat16, device="cpu"), out / "model")
+    copy_processor_files(out / "new", out / "model")
+    return source
+
+
+def newest(out: Path, stages: Sequence[Stage] = STAGES) -> Path:
+    """The folder of the newest weights of any stage. Raises CheckpointNotFound."""
+    for stage in reversed(stages):
+        folder = out / stage.name
+        if (folder / "model").is_dir():
+            return folder / "model"
+        if saved_states(folder):
+            return last_state(folder)
+    raise CheckpointNotFound(f"{out}: no stage has saved weights yet")
