@@ -1,5 +1,5 @@
-// Products of many tokens where the CPU has no dot product of bytes. Compiled with AVX2, FMA and F16C alone; called only
-// where the CPU has them.
+// Products of many tokens where the CPU has no dot product of bytes. Compiled with AVX2, FMA and F16C alone; called
+// only where the CPU has them.
 #include "kernels.h"
 
 #if defined(__AVX2__)
@@ -77,32 +77,37 @@ void widen(const int8_t* q, int64_t stride, int count, int columns, int16_t* out
     }
 }
 
-// In assembly, because compilers keep sums in memory here, at half of the speed. A step is four bytes of each token.
-#define QWEN3VL_TOKEN(x, low, high, multiply, add)                                 \
-  "vpbroadcastd " x ", %[v]\n" multiply " %[v], %[a], %[u]\n" multiply " %[v], %[b], %[v]\n" add \
-  " %[u], %[" low "], %[" low "]\n" add " %[v], %[" high "], %[" high "]\n"
-#define QWEN3VL_STEP(w, w2, at, multiply, add)                                          \
-  "vmovdqa " w "(%[panel]), %[a]\n vmovdqa " w2 "(%[panel]), %[b]\n"                    \
-  QWEN3VL_TOKEN(at "(%[x])", "d0", "d1", multiply, add)                                 \
-  QWEN3VL_TOKEN(at "(%[x],%[stride])", "d2", "d3", multiply, add)                       \
-  QWEN3VL_TOKEN(at "(%[x],%[stride],2)", "d4", "d5", multiply, add)
-#define QWEN3VL_FOUR_STEPS(multiply, add)                                                                        \
-  asm volatile(QWEN3VL_STEP("0", "32", "0", multiply, add) QWEN3VL_STEP("64", "96", "4", multiply, add)          \
-               QWEN3VL_STEP("128", "160", "8", multiply, add) QWEN3VL_STEP("192", "224", "12", multiply, add)    \
-               : [a] "=&x"(a), [b] "=&x"(b), [u] "=&x"(u), [v] "=&x"(v), [d0] "+x"(dot[0][0]),                   \
-                 [d1] "+x"(dot[0][1]), [d2] "+x"(dot[1][0]), [d3] "+x"(dot[1][1]), [d4] "+x"(dot[2][0]),         \
-                 [d5] "+x"(dot[2][1])                                                                            \
-               : [panel] "r"(panel), [x] "r"(x), [stride] "r"(stride)                                            \
+// In assembly, because compilers keep sums in memory here, at half of the speed. A step is four bytes of each token; the
+// first of a group has nothing to add to.
+#define QWEN3VL_BEGIN(x, low, high, multiply, add) \
+  "vpbroadcastd " x ", %[v]\n" multiply " %[v], %[a], %[" low "]\n" multiply " %[v], %[b], %[" high "]\n"
+#define QWEN3VL_ADD(x, low, high, multiply, add)                                                                 \
+  "vpbroadcastd " x ", %[v]\n" multiply " %[v], %[a], %[u]\n" multiply " %[v], %[b], %[v]\n" add " %[u], %[" low \
+  "], %[" low "]\n" add " %[v], %[" high "], %[" high "]\n"
+#define QWEN3VL_STEP(token, low, high, at, multiply, add)                                \
+  "vmovdqa " low "(%[panel]), %[a]\n vmovdqa " high "(%[panel]), %[b]\n"                 \
+  token(at "(%[x])", "d0", "d1", multiply, add)                                          \
+  token(at "(%[x],%[stride])", "d2", "d3", multiply, add)                                \
+  token(at "(%[x],%[stride],2)", "d4", "d5", multiply, add)
+#define QWEN3VL_FOUR_STEPS(token, how, multiply, add)                                                          \
+  asm volatile(QWEN3VL_STEP(token, "0", "32", "0", multiply, add)                                              \
+               QWEN3VL_STEP(QWEN3VL_ADD, "64", "96", "4", multiply, add)                                       \
+               QWEN3VL_STEP(QWEN3VL_ADD, "128", "160", "8", multiply, add)                                     \
+               QWEN3VL_STEP(QWEN3VL_ADD, "192", "224", "12", multiply, add)                                    \
+               : [a] "=&x"(a), [b] "=&x"(b), [u] "=&x"(u), [v] "=&x"(v), [d0] how(dot[0][0]),                  \
+                 [d1] how(dot[0][1]), [d2] how(dot[1][0]), [d3] how(dot[1][1]), [d4] how(dot[2][0]),           \
+                 [d5] how(dot[2][1])                                                                           \
+               : [panel] "r"(panel), [x] "r"(x), [stride] "r"(stride)                                          \
                : "memory")
 
-// dot += the products of four steps; `stride` is the bytes from a token to the next.
-template <int Bits>
+// dot = or += the products of four steps; `stride` is the bytes from a token to the next.
+template <int Bits, bool Add>
 inline void four_steps(const uint8_t* panel, const char* x, int64_t stride, __m256i (&dot)[kTogether][2]) {
   __m256i a, b, u, v;
-  if (Bits == 4)
-    QWEN3VL_FOUR_STEPS("vpmaddubsw", "vpaddw");
-  else
-    QWEN3VL_FOUR_STEPS("vpmaddwd", "vpaddd");
+  if (Bits == 4 && Add) QWEN3VL_FOUR_STEPS(QWEN3VL_ADD, "+x", "vpmaddubsw", "vpaddw");
+  if (Bits == 4 && !Add) QWEN3VL_FOUR_STEPS(QWEN3VL_BEGIN, "=&x", "vpmaddubsw", "vpaddw");
+  if (Bits == 8 && Add) QWEN3VL_FOUR_STEPS(QWEN3VL_ADD, "+x", "vpmaddwd", "vpaddd");
+  if (Bits == 8 && !Add) QWEN3VL_FOUR_STEPS(QWEN3VL_BEGIN, "=&x", "vpmaddwd", "vpaddd");
 }
 
 // Three tokens, or one, whose three strides are then 0: it is computed three times over.
@@ -116,6 +121,7 @@ struct Tokens {
 
 template <int Bits>
 void multiply(const Room& room, int groups, const Tokens& tokens) {
+  constexpr int kRuns = Bits == 4 ? 2 : 4;  // of four steps; a group
   const __m256i ones = _mm256_set1_epi16(1);
   __m256 sum[kTogether][2];
   for (int t = 0; t < kTogether; ++t)
@@ -124,9 +130,10 @@ void multiply(const Room& room, int groups, const Tokens& tokens) {
   const char* x = tokens.x;
   for (int g = 0; g < groups; ++g) {
     __m256i dot[kTogether][2];
-    for (int t = 0; t < kTogether; ++t) dot[t][0] = dot[t][1] = _mm256_setzero_si256();
-    for (int i = 0; i < (Bits == 4 ? 2 : 4); ++i, panel += 4 * kLine, x += 16)
-      four_steps<Bits>(panel, x, tokens.stride, dot);
+    four_steps<Bits, false>(panel, x, tokens.stride, dot);
+    for (int i = 1; i < kRuns; ++i) four_steps<Bits, true>(panel + i * 4 * kLine, x + i * 16, tokens.stride, dot);
+    panel += kRuns * 4 * kLine;
+    x += kRuns * 16;
     for (int t = 0; t < kTogether; ++t) {
       const int64_t at = t * tokens.groups_stride + g;
       const __m256 scale = _mm256_broadcast_ss(tokens.scale + at);
