@@ -78,20 +78,26 @@ class Seeing:
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """The whole model on generated tasks (weights as data_specs.parse_mix reads them); the tower at half the rate."""
+    """The whole model on generated tasks (weights as data_specs.parse_mix reads them).
+
+    Attributes:
+        tower: share of the rate at which the tower goes on learning; 0: it stays as it is.
+    """
 
     name: str
     tasks: str
     steps: int
     tokens: int
     rate: float
+    tower: float
 
     def go(self, base: Path, folder: Path, means: Means, go_on: bool) -> bool:
         steps = means.steps(self.steps)
         settings = TrainSettings(
-            language_lr=self.rate, mergers_lr=self.rate, vision_lr=self.rate / 2, steps=steps, workers=means.workers,
-            tokens_per_batch=self.tokens, schedule="wsd", warmup=min(0.1, 100 / steps), decay=0.3, weight_decay=0.05,
-            beta2=0.98, optimizer="muon", seed=SEED, save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
+            language_lr=self.rate, mergers_lr=self.rate, vision_lr=self.tower * self.rate or None, steps=steps,
+            tokens_per_batch=self.tokens, too_long="skip", optimizer="muon", weight_decay=0.05, beta2=0.98,
+            schedule="wsd", warmup=min(0.1, 100 / steps), decay=0.3, seed=SEED, workers=means.workers,
+            save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
         )  # fmt: skip
         data = (f"synthetic:{self.tasks}",)
         run = TrainRun(data=data, model=str(base), out=folder, settings=settings, eval_data=data, device=means.device)
@@ -102,20 +108,19 @@ class Answering:
 
 
 _BEGIN = (
-    "first_color,first_shape,first_place,first_count,read_glyph,read_glyphs=3,read_word=4,read_line=2,"
-    "question_color=0.5,question_kind=0.5,locate_small=0.5"
+    "interview_small=3,first_color=0.5,first_shape=0.5,first_place=0.5,first_count=0.5,read_glyph=2,read_glyphs=10,"
+    "read_word=25,read_line=8"
 )
 _WIDEN = (
-    "first_color=0.3,first_shape=0.5,first_place=0.3,first_count=0.5,read_glyphs,read_word=3,read_line=4,read_line_hard,"
-    "read_block,receipt_total=2,form_short=0.5,table_html_small=0.5,locate_small=2,locate,locate_one,point=0.5,count=2,"
-    "question_color,question_kind,question_size=0.5,question_place,question_relation=0.5,question_extreme=0.5,"
-    "question_presence,true_false_boxes=0.5,true_false_towers=0.5,widget_locate,widget_point,compare_same=0.3,"
-    "clip_moment_small,clip_moment=0.5,caption=0.3"
+    "interview_scene=2,interview_small=0.5,interview_screen=1.5,interview_clip=0.7,interview_clicks=0.15,read_word=12,"
+    "read_line=35,read_line_hard=6,read_block=2,receipt_total=1.5,receipt_fields=0.3,form_short=0.5,table_html_small=0.3,"
+    "count=1,question_color=0.3,question_kind=0.3,question_place=0.3,question_presence=0.3,question_size=0.2,"
+    "question_relation=0.2,question_extreme=0.2,locate=0.3,widget_locate=0.3,clip_moment_small=0.3,caption=0.3"
 )
 STAGES: tuple[Stage, ...] = (
     Seeing("see", 7500, 256, 4e-3),
-    Answering("begin", _BEGIN, 2000, 1024, 4e-3),
-    Answering("widen", _WIDEN, 3000, 1536, 3e-3),
+    Answering("begin", _BEGIN, 1500, 1536, 4e-3, tower=0.0),
+    Answering("widen", _WIDEN, 3500, 1536, 3e-3, tower=0.5),
 )
 
 

@@ -117,15 +117,15 @@ def events(rng: random.Random, side: Side) -> SyntheticSample:
 
 
 def moment(rng: random.Random, side: Side) -> SyntheticSample:
-    return _moment("clip_moment", rng, draw_film(rng, side))
+    return about(draw_film(rng, side), "clip_moment", rng)
 
 
 def moment_small(rng: random.Random, side: Side) -> SyntheticSample:
     """One act in a short clip."""
-    return _moment("clip_moment_small", rng, draw_film(rng, side, (8, 14), most=1))
+    return about(draw_film(rng, side, (8, 14), most=1), "clip_moment_small", rng)
 
 
-def _moment(task: str, rng: random.Random, film: Film) -> SyntheticSample:
+def about(film: Film, task: str, rng: random.Random) -> SyntheticSample:
     """When one thing happens; in one of twelve clips it never does."""
     happening = rng.choice(film.happenings)
     question = happening.when

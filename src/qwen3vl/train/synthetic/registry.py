@@ -26,6 +26,7 @@ MODULES: tuple[str, ...] = (
     "compare",
     "clips",
     "talk",
+    "interviews",
 )
 """Modules of this package that hold tasks: each has TASKS: dict[str, Task]."""
 
