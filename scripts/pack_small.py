@@ -1,6 +1,7 @@
 """Puts a trained model into the package as its small model: half the bytes, computed in float32.
 
-    python scripts/pack_small.py run/model
+    python scripts/pack_small.py out/small-model   the newest weights of `make small-model`
+    python scripts/pack_small.py run/model           any checkpoint
 
 Weights are stored as float16, which keeps three more bits of them than bfloat16; config.json says float32, and that is
 what both libraries then compute in: on CPUs several times as fast as either half. The card, results.json and media.json
@@ -18,6 +19,7 @@ import torch
 
 from qwen3vl.model.checkpoint import SINGLE_FILE, load_model, save_model
 from qwen3vl.model.hub import SMALL_FOLDER
+from qwen3vl.train.recipe import newest
 
 KEPT = {"README.md", "results.json", "media.json"}
 MOST_BYTES, MOST_PARAMETERS = 32 * 2**20, 15_000_000
@@ -25,7 +27,9 @@ MOST_BYTES, MOST_PARAMETERS = 32 * 2**20, 15_000_000
 
 def pack(model: Path, out: Path) -> int:
     """-> bytes of the folder. Raises SystemExit, before anything is written, if the model is too large."""
-    network = load_model(model, dtype="float32")
+    recipe = (model / "new").is_dir()
+    network = load_model(newest(model) if recipe else model, dtype="float32")
+    processor = model / "new" if recipe else model
     parameters = sum(weight.numel() for weight in {id(w): w for w in network.parameters()}.values())
     if parameters > MOST_PARAMETERS:
         raise SystemExit(f"{model}: {parameters:,} parameters, {MOST_PARAMETERS:,} may be shipped")
@@ -38,7 +42,7 @@ def pack(model: Path, out: Path) -> int:
     save_model(network.half(), out)
     config = json.loads((out / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for file in sorted(model.iterdir()):
+    for file in sorted(processor.iterdir()):
         if file.suffix in (".json", ".txt", ".jinja") and file.name not in {"config.json", *KEPT}:
             shutil.copyfile(file, out / file.name)
     (out / SINGLE_FILE).chmod(0o644)

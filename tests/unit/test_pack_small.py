@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,16 @@ def test_packing(trained: Path, tmp_path: Path) -> None:
     for name, tensor in packed.state_dict().items():
         assert torch.equal(tensor, true.state_dict()[name].half().float()), name
     assert Processor.from_folder(out).picture_settings == Processor.from_folder(trained).picture_settings
+
+
+def test_the_newest_weights_of_the_recipe(trained: Path, tmp_path: Path) -> None:
+    """Processor files come from its beginning, weights from its last stage."""
+    made = tmp_path / "made"
+    shutil.copytree(trained, made / "new")
+    make_small(made / "see" / "model", "tiny", vocab_size=310, texts=["a text"], seed=5)
+    SCRIPT["pack"](made, tmp_path / "small")
+    packed, last = (load_model(folder).state_dict() for folder in (tmp_path / "small", made / "see" / "model"))
+    assert all(torch.equal(packed[name], last[name].half().float()) for name in last)
 
 
 def test_a_model_that_is_too_large_is_not_written(
