@@ -25,7 +25,7 @@ from qwen3vl.model.hub import SMALL_FOLDER
 from qwen3vl.processor.tokenizer import Tokenizer
 from qwen3vl.train.evaluation import bounded, evaluate
 from qwen3vl.train.metrics import Metric
-from qwen3vl.train.report_rows import ROWS
+from qwen3vl.train.report_rows import ROWS, Row
 from qwen3vl.train.scoring import LOWER_IS_BETTER, score
 from qwen3vl.train.synthetic.registry import make_sample
 from qwen3vl.train.synthetic.sample import FieldsTruth, SyntheticSample
@@ -108,19 +108,21 @@ FLOORS = (
     Floor("watch", "clip_moment_small", 5, 0.50),
     Floor("screen", "widget_click", 5, 0.50),
 )
-"""Nine, one for each row of the card, in its order."""
+"""In the order of the card's rows. A row that the card does not claim (CLAIMED) need not have one."""
 MARGIN = 0.08  # that a floor is worse than the card's number
+CLAIMED = 0.5  # right in more than half of all cases
 
 
 @measured
 def test_floors_lie_under_the_card() -> None:
     rows = {task: row for row in ROWS for task in row.tasks}
     values = {row["name"]: row["value"] for row in json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]}
-    assert {rows[floor.task].name for floor in FLOORS} == set(values)
+    claimed = {row.name for row in ROWS if (1 - values[row.name] if wrong(row) else values[row.name]) > CLAIMED}
+    assert claimed <= {rows[floor.task].name for floor in FLOORS}
     for floor in FLOORS:
         row = rows[floor.task]
         room = values[row.name] - floor.floor
-        assert (-room if row.metric in LOWER_IS_BETTER else room) >= MARGIN, (floor, values[row.name])
+        assert (-room if wrong(row) else room) >= MARGIN, (floor, values[row.name])
 
 
 @measured
@@ -141,8 +143,13 @@ def test_answers_are_right(
             ran = run(*COMMANDS[floor.command](sample, file), "--model", "small", "--max-tokens", most, "--json")
             found += score(sample, said(ran)).metrics[row.metric]
     assert found.value is not None
-    good = found.value <= floor.floor if row.metric in LOWER_IS_BETTER else found.value >= floor.floor
+    good = found.value <= floor.floor if wrong(row) else found.value >= floor.floor
     assert good, f"{floor.command}: {row.metric} of {floor.task} is {found.value:.2f}, the floor is {floor.floor}"
+
+
+def wrong(row: Row) -> bool:
+    """Whether the row counts what is wrong, not what is right."""
+    return row.metric in LOWER_IS_BETTER
 
 
 COMMANDS: dict[str, Callable[[SyntheticSample, Path], list[object]]] = {
