@@ -165,3 +165,16 @@ def test_default_over_two_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     devices = [torch.device("cuda:0")] * 30 + [CPU] * 10
     assert default_kv_memory(devices, root=write(tmp_path, MACHINE)) == int(8 * GIB * 40 / 30)
     assert default_kv_memory(devices, 2 * GIB, write(tmp_path, MACHINE)) == int(6 * GIB * 40 / 30)
+
+
+@pytest.mark.skipif(memory._malloc_trim() is None, reason="not with this C library")
+def test_what_is_freed_between_other_pieces_is_given_back() -> None:
+    pieces = [torch.ones(16384) for _ in range(800)]  # 64 KiB each: too small for pages of their own
+    held = _resident()
+    del pieces[:-1]
+    memory.give_back()
+    assert held - _resident() > 30 * 2**20
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

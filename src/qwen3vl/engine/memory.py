@@ -7,10 +7,12 @@ values: 147,456 bytes a token. 4 GiB hold 29,127 tokens, which is 1820 blocks of
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -95,6 +97,25 @@ def free_cuda_memory(device: torch.device) -> int:
     """What the driver has free, and what torch holds without using it."""
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + unused
+
+
+def give_back() -> None:
+    """Memory that was freed goes back to the system, where the C library is glibc: it keeps pieces between others.
+
+    After a picture of 3072 patches that is 130 MB, which the decoder's first pass would come on top of.
+    """
+    if (trim := _malloc_trim()) is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    if os.name != "posix":
+        return None
+    found = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if found is not None:
+        found.argtypes, found.restype = [ctypes.c_size_t], ctypes.c_int
+    return found  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)

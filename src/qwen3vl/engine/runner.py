@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qwen3vl.engine.memory import give_back
 from qwen3vl.engine.scheduler import Batch, Chunk
 from qwen3vl.engine.sequence import Sequence
 from qwen3vl.engine.vision_cache import VisionCache
@@ -21,6 +22,8 @@ from qwen3vl.model.attention import ForwardContext
 from qwen3vl.model.cache import BlockTable, PagedKVCache
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.model.vision import VisualFeatures
+
+_MANY_PATCHES = 1024  # of a picture, whose steps took memory worth giving back
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ class Runner:
             self.vision_cache.put(visual.receipt.digest, end.value)
             if sequence.job is not None:
                 sequence.job.seen.add(looking.number)
+            if looking.patches_done >= _MANY_PATCHES and self.model.device.type == "cpu":
+                give_back()
         return looking.patches_done - before
 
     def forget(self, sequence: Sequence) -> None:
