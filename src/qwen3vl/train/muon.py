@@ -87,8 +87,10 @@ def orthogonal_factor(x_BRC: Tensor) -> Tensor:
     x_BRC = x_BRC / (1.02 * x_BRC.norm(dim=(1, 2), keepdim=True) + 1e-12)
     gram_BRR = x_BRC @ x_BRC.mT
     identity = torch.eye(gram_BRR.shape[1], device=x_BRC.device, dtype=x_BRC.dtype)
-    factor_BRR = identity.expand_as(gram_BRR)
-    for a, b, c in _ROUNDS:
+    factor_BRR = identity
+    for number, (a, b, c) in enumerate(_ROUNDS):
         turn_BRR = a * identity + b * gram_BRR + c * (gram_BRR @ gram_BRR)
-        factor_BRR, gram_BRR = turn_BRR @ factor_BRR, turn_BRR @ gram_BRR @ turn_BRR
+        factor_BRR = turn_BRR @ factor_BRR if number else turn_BRR
+        if number + 1 < len(_ROUNDS):
+            gram_BRR = turn_BRR @ gram_BRR @ turn_BRR
     return factor_BRR @ x_BRC
