@@ -16,7 +16,11 @@ make_for() { # make_for NAME COMPILER PROCESSOR
 make_for here g++ "$(uname -m)"
 make_for arm aarch64-linux-gnu-g++ aarch64
 "$build/here/digest" plain >"$build/expected"
-for isa in plain ${ARM_ISAS:-}; do
-  qemu-aarch64 -L /usr/aarch64-linux-gnu "$build/arm/digest" "$isa" | diff "$build/expected" - &&
-    echo "$isa on 64-bit Arm: the same bits"
+for isa in plain neon; do
+  qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu "$build/arm/digest" "$isa" | diff "$build/expected" - || exit 1
+  echo "$isa on 64-bit Arm: the same bits"
 done
+if qemu-aarch64 -cpu cortex-a53 -L /usr/aarch64-linux-gnu "$build/arm/digest" neon; then
+  echo "neon was taken on a processor without its dot products" && exit 1
+fi
+echo "neon is refused where dot products are missing"

@@ -10,7 +10,7 @@ import pytest
 
 from qwen3vl.kernels.cpu.library import library
 
-ISAS = ("plain", "avx2", "avx512")
+ISAS = ("plain", "avx2", "avx512", "neon")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qwen3vl.errors import InvalidParams
 from qwen3vl.kernels.cpu import library as library_module
 from qwen3vl.kernels.cpu import packed as packed_module
 from qwen3vl.kernels.cpu import plain
@@ -197,3 +198,11 @@ def test_several_matrices_are_each_of_them(isa: str, bits: int, m: int) -> None:
     x = activations(m, 96)
     for out, (packed, bias) in zip(matmul_several(matrices, x), matrices, strict=True):
         assert torch.equal(out, packed.matmul(x, bias))
+
+
+def test_kernels_of_another_version_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    if library_module.library() is None:
+        pytest.skip("the CPU kernels were not built")
+    monkeypatch.setattr(library_module, "ABI_VERSION", 0)
+    with pytest.raises(InvalidParams, match="install it again"):
+        library_module.library.__wrapped__()

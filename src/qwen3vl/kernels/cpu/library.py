@@ -1,6 +1,6 @@
 """The compiled kernels: found, opened and described to ctypes; None where they were not built.
 
-QWEN3VL_CPU_KERNELS chooses by hand: "off", or the instruction set to use: "plain", "avx2", "avx512".
+QWEN3VL_CPU_KERNELS chooses by hand: "off", or the instruction set to use: "plain", "avx2", "avx512", "neon".
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _SIGNATURES = {
 def library() -> ctypes.CDLL | None:
     """The kernels, ready to call; None without them, which is said once.
 
-    Raises InvalidParams if QWEN3VL_CPU_KERNELS asks for what this machine lacks.
+    Raises InvalidParams if QWEN3VL_CPU_KERNELS asks for what this machine lacks, or if they are another version's.
     """
     wish = os.environ.get("QWEN3VL_CPU_KERNELS", "")
     path = next((path for path in _places() if path.is_file()), None)
@@ -70,12 +70,19 @@ def library() -> ctypes.CDLL | None:
     if path is None:
         raise InvalidParams(f"QWEN3VL_CPU_KERNELS={wish}: the CPU kernels were not built")
     opened = ctypes.CDLL(os.fspath(path))
+    built = opened.qwen3vl_abi_version()  # an int, as ctypes assumes
+    if built != ABI_VERSION:
+        raise InvalidParams(
+            f"{path}: the CPU kernels were built from another version of this package ({built}, not {ABI_VERSION}): "
+            "install it again (`pip install .`), or set QWEN3VL_CPU_KERNELS=off"
+        )
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(opened, name)
         function.restype, function.argtypes = result, arguments
-    assert opened.qwen3vl_abi_version() == ABI_VERSION, (opened.qwen3vl_abi_version(), ABI_VERSION)
     if wish and opened.qwen3vl_use_isa(wish.encode()):
-        raise InvalidParams(f"QWEN3VL_CPU_KERNELS={wish}: unknown, or this CPU lacks it; off, plain, avx2 or avx512")
+        raise InvalidParams(
+            f"QWEN3VL_CPU_KERNELS={wish}: unknown, or this CPU lacks it; off, plain, avx2, avx512 or neon"
+        )
     opened.qwen3vl_set_threads(min(default_threads(), torch.get_num_threads()))
     return opened
 

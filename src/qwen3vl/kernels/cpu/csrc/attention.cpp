@@ -31,6 +31,7 @@ constexpr int64_t kFewRows = 16;  // measured: with more, panels are faster
 const AttentionKernels* attention_kernels() {
   if (kernels == avx512_kernels()) return avx512_attention();
   if (kernels == avx2_kernels()) return avx2_attention();
+  if (kernels == neon_kernels()) return neon_attention();
   return plain_attention();
 }
 

@@ -77,6 +77,7 @@ struct AttentionKernels {
 const AttentionKernels* plain_attention();
 const AttentionKernels* avx2_attention();    // null where they were not compiled
 const AttentionKernels* avx512_attention();
+const AttentionKernels* neon_attention();
 
 // The keys of block `block` among the first `num_keys`.
 void find_block(const KeyRuns& keys, int64_t block, int64_t num_keys, KeyBlock* out);

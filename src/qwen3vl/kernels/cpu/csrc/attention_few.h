@@ -61,6 +61,50 @@ inline int64_t turn_pieces(const void* const* keys, int64_t size, float* out) {
   return x;
 }
 
+#elif defined(QWEN3VL_NEON)
+
+// The values that lie in dword `four` of four keys.
+inline void put_values(int32x4_t four, const float*, float* out) { vst1q_f32(out, vreinterpretq_f32_s32(four)); }
+inline void put_values(int32x4_t four, const uint16_t*, float* out) {
+  vst1q_f32(out, vreinterpretq_f32_s32(vshlq_n_s32(four, 16)));
+  vst1q_f32(out + kTurned, vreinterpretq_f32_s32(vandq_s32(four, vdupq_n_s32(int(0xffff0000)))));
+}
+inline void put_values(int32x4_t four, const int8_t*, float* out) {
+  vst1q_f32(out, vcvtq_f32_s32(vshrq_n_s32(vshlq_n_s32(four, 24), 24)));
+  vst1q_f32(out + kTurned, vcvtq_f32_s32(vshrq_n_s32(vshlq_n_s32(four, 16), 24)));
+  vst1q_f32(out + 2 * kTurned, vcvtq_f32_s32(vshrq_n_s32(vshlq_n_s32(four, 8), 24)));
+  vst1q_f32(out + 3 * kTurned, vcvtq_f32_s32(vshrq_n_s32(four, 24)));
+}
+
+// 16 bytes of four keys: dword i of each becomes row i.
+template <typename T>
+inline void turn_four(const void* const* keys, int64_t x, float* out) {
+  int64x2_t pairs[4];  // dwords 0 and 2 of keys 0 and 1, 1 and 3 of them; the same of keys 2 and 3
+  for (int i = 0; i < 4; i += 2) {
+    const int32x4_t a = vreinterpretq_s32_u8(vld1q_u8(reinterpret_cast<const uint8_t*>(static_cast<const T*>(keys[i]) + x)));
+    const int32x4_t b =
+        vreinterpretq_s32_u8(vld1q_u8(reinterpret_cast<const uint8_t*>(static_cast<const T*>(keys[i + 1]) + x)));
+    pairs[i] = vreinterpretq_s64_s32(vtrn1q_s32(a, b));
+    pairs[i + 1] = vreinterpretq_s64_s32(vtrn2q_s32(a, b));
+  }
+  constexpr int kDword = 4 / sizeof(T);
+  const T* type = nullptr;
+  for (int i = 0; i < 2; ++i) {
+    put_values(vreinterpretq_s32_s64(vtrn1q_s64(pairs[i], pairs[i + 2])), type, out + i * kDword * kTurned);
+    put_values(vreinterpretq_s32_s64(vtrn2q_s64(pairs[i], pairs[i + 2])), type, out + (i + 2) * kDword * kTurned);
+  }
+}
+
+// Whole pieces of 16 bytes of eight keys; returns how many values of each are done.
+template <typename T>
+inline int64_t turn_pieces(const void* const* keys, int64_t size, float* out) {
+  constexpr int kPiece = 16 / sizeof(T);
+  int64_t x = 0;
+  for (; x + kPiece <= size; x += kPiece)
+    for (int h = 0; h < 8; h += 4) turn_four<T>(keys + h, x, out + x * kTurned + h);
+  return x;
+}
+
 #else
 
 template <typename T>

@@ -76,8 +76,10 @@ inline void score_keys(const Panel& panel, int64_t size, const KeyBlock& block, 
       for (int v = 0; v < V; ++v) s[n][v] = fma(key, column[v], s[n][v]);
     }
   }
+#pragma GCC unroll 8
   for (int n = 0; n < N; ++n) {
     const Wide number = Wide::all(float(first_key + j + n + 1));  // exact below 2 ** 24
+#pragma GCC unroll 3
     for (int v = 0; v < V; ++v) {
       Wide score = s[n][v];
       if (scaled) score = score * Wide::all(block.k_scale[j + n]);

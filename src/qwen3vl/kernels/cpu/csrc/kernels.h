@@ -31,9 +31,11 @@ extern const Kernels* kernels;  // those in use
 const Kernels* plain_kernels();
 const Kernels* avx2_kernels();    // null where they were not compiled
 const Kernels* avx512_kernels();
+const Kernels* neon_kernels();
 void avx2_many4(const uint8_t* tiles, int num_tiles, const Activations& x, int64_t first, int count, float* out);
 void avx2_many8(const uint8_t* tiles, int num_tiles, const Activations& x, int64_t first, int count, float* out);
 bool cpu_has_avx2();
 bool cpu_has_avx512();
+bool cpu_has_neon();  // and its dot products of bytes
 
 }  // namespace qwen3vl

@@ -16,6 +16,7 @@ namespace {
 const Kernels* choose() {
   if (cpu_has_avx512() && avx512_kernels()) return avx512_kernels();
   if (cpu_has_avx2() && avx2_kernels()) return avx2_kernels();
+  if (cpu_has_neon() && neon_kernels()) return neon_kernels();
   return plain_kernels();
 }
 
@@ -158,7 +159,8 @@ int qwen3vl_threads() { return num_threads(); }
 
 int qwen3vl_use_isa(const char* name) {
   const Kernels* known[] = {plain_kernels(), cpu_has_avx2() ? avx2_kernels() : nullptr,
-                            cpu_has_avx512() ? avx512_kernels() : nullptr};
+                            cpu_has_avx512() ? avx512_kernels() : nullptr,
+                            cpu_has_neon() ? neon_kernels() : nullptr};
   for (const Kernels* table : known)
     if (table && std::strcmp(table->name, name) == 0) {
       kernels = table;

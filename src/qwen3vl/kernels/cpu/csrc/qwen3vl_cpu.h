@@ -11,7 +11,8 @@
 
 QWEN3VL_API int qwen3vl_abi_version();
 
-// What runs: "avx512", "avx2" or "plain". `use` selects one by name (for tests) and returns 0, or -1 if this CPU lacks it.
+// What runs: "avx512", "avx2", "neon" or "plain". `use` selects one by name (for tests) and returns 0, or -1 if this CPU
+// lacks it.
 QWEN3VL_API const char* qwen3vl_isa();
 QWEN3VL_API int qwen3vl_use_isa(const char* name);
 QWEN3VL_API void qwen3vl_set_threads(int count);

@@ -10,6 +10,9 @@
 #if defined(__AVX2__) && defined(__FMA__)
 #define QWEN3VL_AVX2 1
 #include <immintrin.h>
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+#define QWEN3VL_NEON 1
+#include <arm_neon.h>
 #endif
 
 namespace qwen3vl {
@@ -43,6 +46,42 @@ inline Vec8 where_less(Vec8 a, Vec8 b, Vec8 yes, Vec8 no) {
 inline Vec8 add_to_exponent(Vec8 value, Vec8 shifted) {
   const __m256i steps = _mm256_slli_epi32(_mm256_castps_si256(shifted.x), 23);
   return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(value.x), steps))};
+}
+
+#elif defined(QWEN3VL_NEON)
+
+struct Vec8 {
+  static constexpr int kLanes = 8;
+  float32x4_t low, high;
+  static Vec8 all(float value) { return {vdupq_n_f32(value), vdupq_n_f32(value)}; }
+  static Vec8 load(const float* p) { return {vld1q_f32(p), vld1q_f32(p + 4)}; }
+  static Vec8 load(const uint16_t* p) {  // bfloat16
+    const uint16x8_t half = vld1q_u16(p), zero = vdupq_n_u16(0);
+    return {vreinterpretq_f32_u16(vzip1q_u16(zero, half)), vreinterpretq_f32_u16(vzip2q_u16(zero, half))};
+  }
+  static Vec8 load(const int8_t* p) {
+    const int16x8_t words = vmovl_s8(vld1_s8(p));
+    return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(words))), vcvtq_f32_s32(vmovl_high_s16(words))};
+  }
+  void store(float* p) const {
+    vst1q_f32(p, low);
+    vst1q_f32(p + 4, high);
+  }
+};
+inline Vec8 operator+(Vec8 a, Vec8 b) { return {vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)}; }
+inline Vec8 operator-(Vec8 a, Vec8 b) { return {vsubq_f32(a.low, b.low), vsubq_f32(a.high, b.high)}; }
+inline Vec8 operator*(Vec8 a, Vec8 b) { return {vmulq_f32(a.low, b.low), vmulq_f32(a.high, b.high)}; }
+inline Vec8 fma(Vec8 a, Vec8 b, Vec8 c) { return {vfmaq_f32(c.low, a.low, b.low), vfmaq_f32(c.high, a.high, b.high)}; }
+inline Vec8 where_less(Vec8 a, Vec8 b, Vec8 yes, Vec8 no) {
+  return {vbslq_f32(vcltq_f32(a.low, b.low), yes.low, no.low), vbslq_f32(vcltq_f32(a.high, b.high), yes.high, no.high)};
+}
+inline Vec8 max(Vec8 a, Vec8 b) { return where_less(b, a, a, b); }  // with NaN, vmaxq_f32 gives something else
+inline float32x4_t add_to_exponent(float32x4_t value, float32x4_t shifted) {
+  const int32x4_t steps = vshlq_n_s32(vreinterpretq_s32_f32(shifted), 23);
+  return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(value), steps));
+}
+inline Vec8 add_to_exponent(Vec8 value, Vec8 shifted) {
+  return {add_to_exponent(value.low, shifted.low), add_to_exponent(value.high, shifted.high)};
 }
 
 #else

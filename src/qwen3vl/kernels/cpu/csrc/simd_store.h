@@ -29,6 +29,24 @@ inline void store(int8_t* p, Vec8 value) {
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
 }
 
+#elif defined(QWEN3VL_NEON)
+
+inline Vec8 operator/(Vec8 a, Vec8 b) { return {vdivq_f32(a.low, b.low), vdivq_f32(a.high, b.high)}; }
+inline Vec8 magnitude(Vec8 a) { return {vabsq_f32(a.low), vabsq_f32(a.high)}; }
+inline void store(float* p, Vec8 value) { value.store(p); }
+// To nearest, ties to even; NaN stays NaN.
+inline uint16x4_t bf16_of(float32x4_t value) {
+  const uint32x4_t u = vreinterpretq_u32_f32(value), odd = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));
+  const uint32x4_t r = vshrq_n_u32(vaddq_u32(vaddq_u32(u, vdupq_n_u32(0x7fff)), odd), 16);
+  return vmovn_u32(vbslq_u32(vceqq_f32(value, value), r, vdupq_n_u32(0x7fc0)));
+}
+inline void store(uint16_t* p, Vec8 value) { vst1q_u16(p, vcombine_u16(bf16_of(value.low), bf16_of(value.high))); }
+// To nearest, ties to even; must be within [-127, 127].
+inline void store(int8_t* p, Vec8 value) {
+  const int32x4_t low = vcvtnq_s32_f32(value.low), high = vcvtnq_s32_f32(value.high);
+  vst1_s8(p, vmovn_s16(vcombine_s16(vmovn_s32(low), vmovn_s32(high))));
+}
+
 #else
 
 inline Vec8 operator/(Vec8 a, Vec8 b) {

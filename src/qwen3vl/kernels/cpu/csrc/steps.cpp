@@ -8,7 +8,10 @@
 
 namespace qwen3vl {
 
-const Steps* steps() { return kernels == plain_kernels() ? plain_steps() : avx2_steps(); }
+const Steps* steps() {
+  if (kernels == plain_kernels()) return plain_steps();
+  return kernels == neon_kernels() ? neon_steps() : avx2_steps();
+}
 
 namespace {
 

@@ -31,6 +31,7 @@ struct Steps {
 
 const Steps* plain_steps();
 const Steps* avx2_steps();  // null where they were not compiled; AVX-512 uses them too: memory is the bound
+const Steps* neon_steps();
 const Steps* steps();       // those in use
 
 }  // namespace qwen3vl

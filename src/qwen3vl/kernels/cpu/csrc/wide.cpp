@@ -9,9 +9,16 @@
 
 using namespace qwen3vl;
 
+static const WideKernel* wide_kernel() {
+  if (kernels == avx512_kernels()) return avx512_wide();
+  if (kernels == avx2_kernels()) return avx2_wide();
+  if (kernels == neon_kernels()) return neon_wide();
+  return nullptr;
+}
+
 int qwen3vl_wide(const void* weights_NK, const float* x_MK, int64_t m, int64_t n, int64_t k, const void* bias_N,
                  void* out_MN) {
-  const WideKernel* use = kernels == avx512_kernels() ? avx512_wide() : kernels == avx2_kernels() ? avx2_wide() : nullptr;
+  const WideKernel* use = wide_kernel();
   if (use == nullptr) return -1;
   const WideProduct product{static_cast<const uint16_t*>(weights_NK), x_MK, static_cast<const uint16_t*>(bias_N),
                             static_cast<uint16_t*>(out_MN), n, k};

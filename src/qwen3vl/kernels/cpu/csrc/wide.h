@@ -26,5 +26,6 @@ struct WideKernel {
 
 const WideKernel* avx2_wide();  // null where they were not compiled
 const WideKernel* avx512_wide();
+const WideKernel* neon_wide();
 
 }  // namespace qwen3vl

@@ -35,6 +35,7 @@ void widen(const WideProduct& product, int64_t first_row, int64_t column, int64_
 template <int T>
 inline void multiply(const float* x, int64_t stride, const float* panel, int64_t columns, float* sums) {
   Wide low[T], high[T];
+#pragma GCC unroll 6
   for (int t = 0; t < T; ++t) {
     low[t] = Wide::load(sums + t * kRows);
     high[t] = Wide::load(sums + t * kRows + Wide::kLanes);
@@ -48,6 +49,7 @@ inline void multiply(const float* x, int64_t stride, const float* panel, int64_t
       high[t] = fma(value, b, high[t]);
     }
   }
+#pragma GCC unroll 6
   for (int t = 0; t < T; ++t) {
     low[t].store(sums + t * kRows);
     high[t].store(sums + t * kRows + Wide::kLanes);
