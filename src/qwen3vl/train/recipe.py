@@ -2,7 +2,7 @@
 
     OUT/new                       random weights and a tokenizer (small.py)
     OUT/see                       the tower alone learns what lies where (sight_run.py)
-    OUT/begin, OUT/widen          the whole model answers, easy questions first (run.py)
+    OUT/begin, OUT/widen, ...     the whole model answers, easy questions first (run.py)
     OUT/model                     the newest weights in bfloat16, ready to be used or packed
 
 `through` goes on where the last call stopped, inside a stage too. It may be stopped at any time and its newest
@@ -82,6 +82,7 @@ class Answering:
 
     Attributes:
         tower: share of the rate at which the tower goes on learning; 0: it stays as it is.
+        decay: share of the steps in which the rate falls.
     """
 
     name: str
@@ -90,13 +91,14 @@ class Answering:
     tokens: int
     rate: float
     tower: float
+    decay: float = 0.3
 
     def go(self, base: Path, folder: Path, means: Means, go_on: bool) -> bool:
         steps = means.steps(self.steps)
         settings = TrainSettings(
             language_lr=self.rate, mergers_lr=self.rate, vision_lr=self.tower * self.rate or None, steps=steps,
             tokens_per_batch=self.tokens, too_long="skip", optimizer="muon", weight_decay=0.05, beta2=0.98,
-            schedule="wsd", warmup=min(0.1, 100 / steps), decay=0.3, seed=SEED, workers=means.workers,
+            schedule="wsd", warmup=min(0.1, 100 / steps), decay=self.decay, seed=SEED, workers=means.workers,
             save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
         )  # fmt: skip
         data = (f"synthetic:{self.tasks}",)
@@ -117,10 +119,16 @@ _WIDEN = (
     "count=1,question_color=0.3,question_kind=0.3,question_place=0.3,question_presence=0.3,question_size=0.2,"
     "question_relation=0.2,question_extreme=0.2,locate=0.3,widget_locate=0.3,clip_moment_small=0.3,caption=0.3"
 )
+_SETTLE = (
+    "interview_small=3,interview_scene=2,interview_screen=0.5,first_color=0.5,first_shape=0.5,first_place,first_count,"
+    "read_glyph,read_glyphs=5,read_word=20,read_line=20,read_line_hard=2,count=1.5,question_color,question_kind,"
+    "question_place,question_relation=0.5,locate_small,locate=0.5,widget_locate=0.5,receipt_total,clip_moment_small=0.5"
+)
 STAGES: tuple[Stage, ...] = (
     Seeing("see", 7500, 256, 4e-3),
     Answering("begin", _BEGIN, 1500, 1536, 4e-3, tower=0.0),
-    Answering("widen", _WIDEN, 3500, 1536, 3e-3, tower=0.5),
+    Answering("widen", _WIDEN, 2000, 1536, 3e-3, tower=0.5, decay=0.0),
+    Answering("settle", _SETTLE, 3500, 1536, 3e-3, tower=0.5),
 )
 
 
