@@ -145,8 +145,12 @@ def test_two_processes_are_one(data: Path, tmp_path: Path) -> None:
     adapter = description(
         data, tmp_path / "adapter", tokens_per_batch=length, steps=2, lora={"rank": 2}, precision="bfloat16"
     )
+    muon = {"optimizer": "muon", "steps": 4, "save_every": 0}  # whole weights in each process
+    turned = description(data, tmp_path / "turned", tokens_per_batch=2 * length, accumulate=2, **muon)
+    turned_together = description(data, tmp_path / "turned_together", tokens_per_batch=2 * length, **muon)
     run_here(alone)
-    torchrun(tmp_path, together, again, adapter)
+    run_here(turned)
+    torchrun(tmp_path, together, again, adapter, turned_together)
     expected, seen = losses(tmp_path / "alone"), losses(tmp_path / "together")
     assert len(expected) == 6 and expected[-1] < expected[0]
     torch.testing.assert_close(seen[:6], expected, atol=1e-5, rtol=1e-5)
@@ -155,3 +159,6 @@ def test_two_processes_are_one(data: Path, tmp_path: Path) -> None:
     mine, theirs = (load_model(tmp_path / name / "model").state_dict() for name in ("together", "alone"))
     for name, tensor in theirs.items():
         assert models.difference(mine[name], tensor) < 1e-3, name
+    expected = losses(tmp_path / "turned")
+    assert len(expected) == 4 and expected[-1] < expected[0]
+    torch.testing.assert_close(losses(tmp_path / "turned_together"), expected, atol=1e-5, rtol=1e-5)

@@ -88,7 +88,7 @@ class StepOptions:
     decay: Annotated[float | None, Option(help="Share of the run in which it falls, for wsd [0.2].")] = None
     final_share: Annotated[float | None, Option(help="Of the highest rate, at the end [0].")] = None
     weight_decay: Annotated[float | None, Option(help="Not on biases and norms [0].")] = None
-    optimizer: Annotated[str | None, Option(help="adamw, or muon (for new models; one process) [adamw].")] = None
+    optimizer: Annotated[str | None, Option(help="adamw, or muon (for new, small models) [adamw].")] = None
     beta2: Annotated[float | None, Option(help="AdamW's [0.999].")] = None
     clip_norm: Annotated[float | None, Option(help="Bound on the norm of the gradients; 0 is none [1].")] = None
     moe_balance: Annotated[float | None, Option(help="Weight of the experts' load-balancing loss [0.001].")] = None

@@ -12,12 +12,14 @@ ever.
     process 1            1       3       5
 
 The loss of a step is the mean over the learnt tokens of all processes, as if one process had taken all the batches.
+With Muon, which turns whole matrices, each process holds the whole model and gradients are added up instead
+(`add_up_gradients`): for models that are small enough.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -86,6 +88,9 @@ class Ranks:
             dist.barrier()
 
 
+ONE_PROCESS = Ranks(0, 1, torch.device("cpu"))
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
     """Meet the other processes that torchrun started, if it did. On CUDA each takes the device of its local rank.
@@ -142,6 +147,22 @@ def shard(model: Qwen3VL, objective: Objective, ranks: Ranks) -> Objective:
         return Loss(total, batch.num_labels, balance)
 
     return sharded_objective
+
+
+def add_up_gradients(parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:
+    """Of processes that hold the whole model each: every gradient becomes the sum of all processes' float32 ones.
+
+    One that no process has stays None; one that only others have is theirs.
+    """
+    if ranks.size == 1:
+        return
+    there = torch.tensor([float(p.grad is not None) for p in parameters], device=ranks.device)
+    own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    together = torch.cat([there, *(gradient.flatten() for gradient in own)])
+    dist.all_reduce(together)
+    there, *sums = together.split([len(parameters), *(p.numel() for p in parameters)])
+    for parameter, somebody, total in zip(parameters, there.tolist(), sums, strict=True):
+        parameter.grad = total.view_as(parameter) if somebody else None
 
 
 class _WholeStep(nn.Module):

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qwen3vl.train.distributed import ONE_PROCESS, Ranks, add_up_gradients
 from qwen3vl.train.muon import Muon
 from qwen3vl.train.parameters import ParameterGroup
 from qwen3vl.train.settings import TrainSettings
@@ -24,7 +25,8 @@ from qwen3vl.train.sharded_tensors import sharded_like
 class Optimizer:
     """The weights that train, and how they move. Between steps the gradients are empty."""
 
-    def __init__(self, groups: Sequence[ParameterGroup], settings: TrainSettings) -> None:
+    def __init__(self, groups: Sequence[ParameterGroup], settings: TrainSettings, ranks: Ranks = ONE_PROCESS) -> None:
+        """`ranks`: of several processes with whole weights each, gradients are added up; sharded ones are already."""
         self._names = [name for group in groups for name in group.names]
         self._weights = [parameter for group in groups for parameter in group.parameters]
         self._masters = [_master_of(weight) for weight in self._weights]
@@ -42,9 +44,11 @@ class Optimizer:
             if members
         ]
         self._clip_norm = settings.clip_norm
+        self._ranks = ONE_PROCESS if settings.optimizer == "adamw" else ranks
 
     def step(self, rate_factor: float) -> Tensor:
         """Clip, move, and empty the gradients. -> the norm of all gradients before clipping."""
+        add_up_gradients(self._masters, self._ranks)
         norm = torch.nn.utils.clip_grad_norm_(self._masters, self._clip_norm or float("inf"))
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:

@@ -109,8 +109,6 @@ def train(run: TrainRun, *, go_on: bool = False, logs: Sequence[Log] = ()) -> tu
 
 def _train(run: TrainRun, go_on: bool, logs: Sequence[Log], ranks: Ranks) -> tuple[Progress, bool]:
     settings = run.settings
-    if settings.optimizer == "muon" and ranks.size > 1:
-        raise InvalidParams("optimizer=muon turns whole matrices, which several processes hold in parts: use adamw")
     source = open_source(run.data, run.data_root, settings, "train", run.limit)
     if settings.epochs is not None and source.size is None:
         raise InvalidParams("epochs: these data never end; give steps")
@@ -121,8 +119,10 @@ def _train(run: TrainRun, go_on: bool, logs: Sequence[Log], ranks: Ranks) -> tup
     recipe = EncoderRecipe(base, settings.media)
     encoder = recipe.make()
     model = _model(run, base, go_on, ranks)
-    objective = shard(model, partial(batch_loss, moe_balance=settings.moe_balance), ranks)
-    optimizer = Optimizer(parameter_groups(model, settings), settings)
+    objective: Objective = partial(batch_loss, moe_balance=settings.moe_balance)
+    if settings.optimizer == "adamw":  # muon turns whole matrices: every process has the whole model
+        objective = shard(model, objective, ranks)
+    optimizer = Optimizer(parameter_groups(model, settings), settings, ranks)
     start = load_state(last_state(run.out), optimizer, ranks) if go_on else Progress()
     total = None if settings.epochs is None else round(settings.epochs * (source.size or 0))
     prepared = partial(_prepared, source, encoder, recipe, settings.workers)

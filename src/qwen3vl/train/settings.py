@@ -65,7 +65,7 @@ class TrainSettings:
         final_share: of the highest rate, at the end.
         weight_decay: not on biases, norms and other vectors.
         optimizer: adamw; or muon (muon.py) for matrices between layers, and AdamW for tables, heads and vectors.
-            The learning rates of the two mean the same. Muon takes one process.
+            The learning rates of the two mean the same. With muon each of several processes holds the whole model.
         momentum: Muon's.
         beta1, beta2, epsilon: AdamW's.
         clip_norm: bound on the norm of all gradients together; None: no bound.
