@@ -15,7 +15,7 @@ from torch import Tensor
 from qwen3vl.errors import CheckpointError, InvalidParams
 from qwen3vl.model.checkpoint import load_model
 from qwen3vl.train.settings import TrainSettings
-from qwen3vl.train.sight import HeldOutSight, new_heads, sight_batch, sight_loss, sight_work
+from qwen3vl.train.sight import EMBEDDING_SIZE, WHAT, HeldOutSight, new_heads, sight_batch, sight_loss, sight_work
 from qwen3vl.train.sight_run import SightRun, see
 from qwen3vl.train.synthetic.places import IGNORED, draw_places
 from tests.contract.cli_runner import Runner
@@ -46,7 +46,7 @@ def test_it_learns_the_pictures_it_is_shown(tmp_path: Path) -> None:
     recorder = Recorder()
     see(run_of(tmp_path / "run", 40, limit=6), logs=[recorder])
     assert losses(recorder)[-1] < 0.6 * losses(recorder)[0], losses(recorder)
-    assert set(recorder.values[-1][1]) == {"characters", "kinds", "colours"}
+    assert set(recorder.values[-1][1]) == set(WHAT)
 
 
 def test_tower_and_main_merger_move_and_nothing_else(tmp_path: Path) -> None:
@@ -56,6 +56,16 @@ def test_tower_and_main_merger_move_and_nothing_else(tmp_path: Path) -> None:
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     trains = {n for n in before if n.startswith("visual.") and "deepstack" not in n}
     assert moved == trains
+
+
+def test_what_the_tower_gives_is_as_large_as_text(tmp_path: Path) -> None:
+    see(run_of(tmp_path / "run", 3))
+    model, settings = load_model(tmp_path / "run" / "model"), tiny.processor().picture_settings
+    batch = sight_batch([draw_places("train", 0, i) for i in range(32)], settings)
+    assert batch.patches_PC is not None
+    with torch.no_grad():
+        size = model.visual(batch.patches_PC, batch.frames).embeddings_MD.square().mean().sqrt()
+    assert float(size) == pytest.approx(EMBEDDING_SIZE, rel=1e-3)
 
 
 def test_a_run_that_was_stopped_goes_on_exactly(tmp_path: Path) -> None:
@@ -88,7 +98,7 @@ def same(a: Sequence[Any], b: Sequence[Any]) -> bool:
     return all(torch.equal(x.patches_PC, y.patches_PC) and x.frames == y.frames for x, y in zip(a, b, strict=True))
 
 
-def test_the_loss_is_the_sum_of_three_weighted_means() -> None:
+def test_the_loss_is_the_sum_of_weighted_means() -> None:
     model = load_model(tiny.folder(), dtype=torch.float32)
     heads = new_heads(model.config.vision.out_hidden_size, 0, torch.device("cpu"), torch.float32)
     batch = sight_batch([draw_places("train", 0, i) for i in range(6)], tiny.processor().picture_settings)
@@ -96,7 +106,10 @@ def test_the_loss_is_the_sum_of_three_weighted_means() -> None:
     expected = 0.0
     assert batch.patches_PC is not None
     for logits, truth, nothing in zip(
-        heads(model.visual(batch.patches_PC, batch.frames).embeddings_MD), batch.truths, (0.05, 0.3, 0.3), strict=True
+        heads(model.visual(batch.patches_PC, batch.frames).embeddings_MD),
+        batch.truths,
+        (0.05, 0.3, 0.3, 1.0, 1.0),
+        strict=True,
     ):
         told = truth != IGNORED
         surprise = -logits.log_softmax(-1)[told].gather(1, truth[told][:, None])[:, 0]

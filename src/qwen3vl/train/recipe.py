@@ -128,7 +128,7 @@ STAGES: tuple[Stage, ...] = (
     Seeing("see", 7500, 256, 4e-3),
     Answering("begin", _BEGIN, 1500, 1536, 4e-3, tower=0.0),
     Answering("widen", _WIDEN, 2000, 1536, 3e-3, tower=0.5, decay=0.0),
-    Answering("settle", _SETTLE, 2800, 1536, 3e-3, tower=0.5),
+    Answering("settle", _SETTLE, 1300, 1536, 3e-3, tower=0.5, decay=0.35),
 )
 
 

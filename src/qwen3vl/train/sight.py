@@ -34,14 +34,21 @@ from qwen3vl.train.parameters import ParameterGroup
 from qwen3vl.train.reports import Progress
 from qwen3vl.train.synthetic.icons import NAMES
 from qwen3vl.train.synthetic.palette import COLOUR_NAMES
-from qwen3vl.train.synthetic.places import CHARACTERS, COLUMNS, IGNORED, NOTHING, Places, draw_places
+from qwen3vl.train.synthetic.places import CHARACTERS, COLUMNS, IGNORED, NOTHING, PARTS, Places, draw_places
 from qwen3vl.train.synthetic.sample import Side
 from qwen3vl.train.synthetic.stream import in_processes
 
-WHAT = ("characters", "kinds", "colours")
-_CLASSES = (len(CHARACTERS) + 1, len(NAMES) + 1, len(COLOUR_NAMES) + 1)
-_PER_TOKEN = (COLUMNS, 4, 4)
-_NOTHING_WEIGHS = (0.05, 0.3, 0.3)  # most columns are empty: with equal weights "nothing" is learnt, and nothing else
+WHAT = ("characters", "kinds", "colours", "edges", "middles")
+_CLASSES = (len(CHARACTERS) + 1, len(NAMES) + 1, len(COLOUR_NAMES) + 1, PARTS + 1, PARTS + 1)
+_PER_TOKEN = (COLUMNS, 4, 4, 16, 2)
+EMBEDDING_SIZE = 0.2  # as embeddings of text become
+_NOTHING_WEIGHS = (
+    0.05,
+    0.3,
+    0.3,
+    1.0,
+    1.0,
+)  # most columns are empty: with equal weights "nothing" is learnt, and nothing else
 
 
 class SightHeads(nn.Module):
@@ -104,7 +111,7 @@ class SightBatch(TrainBatch):
 def sight_batch(samples: Sequence[Places], settings: VisionSettings, where: Sequence[str] = ()) -> SightBatch:
     """At least one sample."""
     nothing = torch.zeros(0, dtype=torch.int64)
-    truths = zip(*((s.characters_MS, s.kinds_M4, s.colours_M4) for s in samples), strict=True)
+    truths = zip(*map(_truths, samples), strict=True)
     p = settings.patch_size
     return SightBatch(
         nothing, nothing.expand(3, 0), nothing, nothing, nothing,
@@ -114,6 +121,11 @@ def sight_batch(samples: Sequence[Places], settings: VisionSettings, where: Sequ
         tuple(where),
         truths=tuple(torch.from_numpy(np.concatenate(truth).astype(np.int64)) for truth in truths),
     )  # fmt: skip
+
+
+def _truths(sample: Places) -> tuple[np.ndarray, ...]:
+    """In the order of WHAT."""
+    return sample.characters_MS, sample.kinds_M4, sample.colours_M4, sample.edges_ME, sample.middles_M2
 
 
 def sight_work(
@@ -154,7 +166,7 @@ def _drawn(seed: int, numbers: Iterator[int], workers: int, limit: int | None) -
 
 
 def sight_loss(heads: SightHeads, model: Qwen3VL, batch: TrainBatch) -> Loss:
-    """The sum of three weighted means (over all places that are told), times the number of those places.
+    """The sum of five weighted means (over all places that are told), times the number of those places.
 
     Pass it on with `functools.partial(sight_loss, heads)`.
     """
@@ -182,6 +194,20 @@ def _mean(logits: Tensor, truth: Tensor, nothing: float) -> Tensor:
     return total / weight.clamp(min=1.0)
 
 
+@torch.no_grad()
+def quieten(model: Qwen3VL, batch: SightBatch) -> float:
+    """Scale what the main merger gives to EMBEDDING_SIZE (root of mean square). -> what it was.
+
+    The heads normalise what they read, so it grows without bound while the tower learns alone. In the decoder, layers
+    add to it: what is a hundred times larger than anything they add could never be worked on.
+    """
+    before = float(_embeddings(model, batch.to(model.device)).float().square().mean().sqrt())
+    last = model.visual.merger.linear_fc2
+    for values in (last.weight, last.bias):
+        values.mul_(EMBEDDING_SIZE / before)
+    return before
+
+
 class HeldOutSight:
     """How much of what lies in held-out pictures the heads tell: shares of what is there that they name."""
 
@@ -193,7 +219,7 @@ class HeldOutSight:
 
     @torch.no_grad()
     def __call__(self, progress: Progress) -> Mapping[str, float]:
-        right, there = np.zeros(3), np.zeros(3)
+        right, there = np.zeros(len(WHAT)), np.zeros(len(WHAT))
         self._model.eval()
         for batch in self._batches:
             moved = batch.to(self._model.device)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen3vl.errors import CheckpointError, InvalidParams
-from qwen3vl.model.checkpoint import load_model
+from qwen3vl.model.checkpoint import load_model, save_model
 from qwen3vl.model.devices import best_device, parse_device
 from qwen3vl.model.hub import locate
 from qwen3vl.processor.processor import Processor
@@ -27,8 +27,9 @@ from qwen3vl.train.parameters import counts, freeze, parameter_groups
 from qwen3vl.train.reports import Log, Progress, RunReport
 from qwen3vl.train.run import precision, run_through
 from qwen3vl.train.settings import TrainSettings
-from qwen3vl.train.sight import HeldOutSight, head_group, new_heads, sight_loss, sight_work
+from qwen3vl.train.sight import HeldOutSight, head_group, new_heads, quieten, sight_batch, sight_loss, sight_work
 from qwen3vl.train.state import last_state, load_state, save_state, write_result
+from qwen3vl.train.synthetic.places import draw_places
 
 _RUN = "run.json"
 _DATA = "pictures with the truth of every place"
@@ -123,9 +124,19 @@ def see(run: SightRun, *, go_on: bool = False, logs: Sequence[Log] = ()) -> tupl
         precision_name = str(model.dtype).removeprefix("torch.")
         peak = measure_peak(device, model.dtype)
         report = RunReport(counts(model), _DATA, str(device), precision_name, peak, settings.steps, start)
-        return run_through(
-            trainer, report, logs, lambda: write_result(run.out / "model", base, model, optimizer, ranks)
-        )
+
+        def write() -> None:
+            write_result(run.out / "model", base, model, optimizer, ranks)
+            _quieten(run.out / "model", settings.seed)
+
+        return run_through(trainer, report, logs, write)
+
+
+def _quieten(folder: Path, seed: int) -> None:
+    """The embeddings of a written model become as large as those of text."""
+    model, vision = load_model(folder, device="cpu"), Processor.from_folder(folder).picture_settings
+    quieten(model, sight_batch([draw_places("train", seed, index) for index in range(32)], vision))
+    save_model(model, folder)
 
 
 def _claim(run: SightRun) -> None:

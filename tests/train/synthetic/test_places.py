@@ -10,7 +10,16 @@ from qwen3vl.processor.settings import VisionSettings
 from qwen3vl.train.synthetic.arrange import Thing
 from qwen3vl.train.synthetic.icons import NAMES
 from qwen3vl.train.synthetic.palette import COLOUR_NAMES
-from qwen3vl.train.synthetic.places import CHARACTERS, IGNORED, NOTHING, characters_at, draw_places, of_scene, things_at
+from qwen3vl.train.synthetic.places import (
+    CHARACTERS,
+    IGNORED,
+    NOTHING,
+    characters_at,
+    draw_places,
+    middles_at,
+    of_scene,
+    things_at,
+)
 from qwen3vl.train.synthetic.sides import rng_of
 from tests.train.synthetic.fonts import base_fonts
 
@@ -41,13 +50,20 @@ def test_things_are_told_in_the_order_of_the_towers_patches() -> None:
     picture = np.zeros((96, 96, 3), np.uint8)
     picture[box[1] : box[3], box[0] : box[2]] = 255
     white = patchify([picture], SETTINGS).read().reshape(-1, 4, 3 * 2 * 256).mean(-1) >= 1 / 3
-    kinds, colours = things_at([Thing(NAMES[4], COLOUR_NAMES[2], box)], (3, 3))
+    kinds, colours, edges = things_at([Thing(NAMES[4], COLOUR_NAMES[2], box)], (3, 3))
     assert white.any() and not white.all()
     assert np.array_equal(kinds, np.where(white, 5, NOTHING)) and np.array_equal(colours, np.where(white, 3, NOTHING))
+    told = edges.reshape(-1, 4, 4)
+    assert (told[white] == [1 + int(32 * edge / 96) for edge in box]).all() and (told[~white] == IGNORED).all()
+
+
+def test_middles_of_tokens() -> None:
+    assert middles_at((1, 2)).tolist() == [[9, 17], [25, 17]]
+    assert middles_at((2, 2)).tolist() == [[9, 9], [25, 9], [9, 25], [25, 25]]
 
 
 def test_a_small_thing_is_told_where_most_of_it_lies_and_in_front_of_a_larger_one() -> None:
-    kinds, _ = things_at([Thing(NAMES[0], "red", (14, 9, 20, 14)), Thing(NAMES[1], "blue", (0, 0, 32, 32))], (1, 1))
+    kinds, *_ = things_at([Thing(NAMES[0], "red", (14, 9, 20, 14)), Thing(NAMES[1], "blue", (0, 0, 32, 32))], (1, 1))
     assert kinds.tolist() == [[2, 1, 2, 2]]
 
 

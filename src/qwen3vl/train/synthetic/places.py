@@ -2,7 +2,7 @@
 
 A merged token sees 32 x 32 pixels. Of each of its eight columns of 4 pixels it is told which character has its centre
 there (text stands in single lines here, at least 32 pixels apart); of its four patches, which thing covers
-them, and in which colour.
+them, in which colour, and where that thing's edges are; of itself, where in the picture it lies.
 
     "Hi" in a picture of 32 x 32, H with its centre at x = 9, i at 21:    0 0 H 0 0 i 0 0      9 // 4 = 2, 21 // 4 = 5
 
@@ -29,6 +29,7 @@ CHARACTERS = "".join(map(chr, range(33, 127))) + "€£°·–—’“”"
 COLUMNS = 8  # of a merged token
 PATCH = TOKEN // 2
 COVERED = 1 / 3  # of a patch
+PARTS = 32  # that a side of the picture is cut into to say where something is
 NOTHING, IGNORED = 0, -100  # classes; those of characters, kinds and colours begin at 1
 LINE_KINDS = (  # with their shares: easier on the whole than the tasks' own
     (LineKind(4, (TOKEN,), 96, 0.3, 110, 0.0, plain=0.7, dark=0.2), 0.15),
@@ -50,12 +51,16 @@ class Places:
         picture: uint8 (H, W, 3), sides multiples of 32.
         characters_MS: (M, 8).
         kinds_M4, colours_M4: of the patches, in the order of the tower.
+        edges_ME: left, top, right and bottom of the thing on each of the four patches: 16 of 1 .. PARTS.
+        middles_M2: column and row of the token's own middle, 1 .. PARTS.
     """
 
     picture: np.ndarray
     characters_MS: np.ndarray
     kinds_M4: np.ndarray
     colours_M4: np.ndarray
+    edges_ME: np.ndarray
+    middles_M2: np.ndarray
 
     @property
     def num_tokens(self) -> int:
@@ -73,8 +78,9 @@ def of_line(rng: random.Random, side: Side) -> Places:
     line = glyph_line(rng, side, kind)
     picture = np.asarray(line.picture.convert("RGB"))
     tokens = (picture.shape[0] // TOKEN, picture.shape[1] // TOKEN)
-    untold = np.full((tokens[0] * tokens[1], 4), IGNORED, np.int16)
-    return Places(picture, characters_at(line.text.replace(" ", ""), line.boxes, tokens), untold, untold)
+    untold = np.full((tokens[0] * tokens[1], 16), IGNORED, np.int16)
+    characters_MS = characters_at(line.text.replace(" ", ""), line.boxes, tokens)
+    return Places(picture, characters_MS, untold[:, :4], untold[:, :4], untold, middles_at(tokens))
 
 
 def of_scene(rng: random.Random, side: Side) -> Places:
@@ -84,9 +90,11 @@ def of_scene(rng: random.Random, side: Side) -> Places:
     names, colours = draw_names(rng, min(count, 4)), rng.sample(clear, min(len(clear), 4))
     size = tuple(TOKEN * rng.randint(2 + (count > 3), 3 + count // 2) for _ in range(2))
     scene = compose(rng, side, [draw_spec(rng, names, colours) for _ in range(count)], (size[0], size[1]), theme)
-    kinds_M4, colours_M4 = things_at(scene.things, (size[1] // TOKEN, size[0] // TOKEN))
+    tokens = (size[1] // TOKEN, size[0] // TOKEN)
+    kinds_M4, colours_M4, edges_ME = things_at(scene.things, tokens)
     untold = np.full((len(kinds_M4), COLUMNS), IGNORED, np.int16)
-    return Places(np.asarray(scene.picture.convert("RGB")), untold, kinds_M4, colours_M4)
+    picture = np.asarray(scene.picture.convert("RGB"))
+    return Places(picture, untold, kinds_M4, colours_M4, edges_ME, middles_at(tokens))
 
 
 def characters_at(text: str, boxes: np.ndarray, tokens: tuple[int, int]) -> np.ndarray:
@@ -102,19 +110,34 @@ def characters_at(text: str, boxes: np.ndarray, tokens: tuple[int, int]) -> np.n
     return columns.reshape(-1, COLUMNS)
 
 
-def things_at(things: Iterable[Thing], tokens: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """-> kinds (M, 4) and colours (M, 4) of patches that the box of a thing covers to a third; of two, the smaller one.
+def middles_at(tokens: tuple[int, int]) -> np.ndarray:
+    """-> (M, 2): column and row. The second of 2 tokens along a side has its middle at 48 of 64: part 24, class 25."""
+    down, across = (_parts((np.arange(number) + 0.5) / number) for number in tokens)
+    return np.stack([np.tile(across, tokens[0]), np.repeat(down, tokens[1])], axis=1)
+
+
+def things_at(things: Iterable[Thing], tokens: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """-> kinds (M, 4), colours (M, 4) and edges (M, 16) of patches that the box of a thing covers to a third; of two
+    things, the smaller one's. Edges are not told where there is nothing.
 
     A thing that covers a third of none is told at the patch that holds most of it.
     """
-    grid = np.zeros((2, tokens[0] * 2, tokens[1] * 2), np.int16)
+    down, across = tokens[0] * 2, tokens[1] * 2
+    grid = np.zeros((6, down, across), np.int16)
+    grid[2:] = IGNORED
     for thing in sorted(things, key=lambda thing: -thing.area):
         x1, y1, x2, y2 = thing.box
-        share = np.outer(_shares(y1, y2, grid.shape[1]), _shares(x1, x2, grid.shape[2]))
+        share = np.outer(_shares(y1, y2, down), _shares(x1, x2, across))
         told = share >= min(COVERED, share.max())
-        grid[0, told], grid[1, told] = _KIND[thing.name], _COLOUR[thing.colour]
-    kinds, colours = grid.reshape(2, tokens[0], 2, tokens[1], 2).swapaxes(2, 3).reshape(2, -1, 4)
-    return kinds, colours
+        edges = _parts(np.array(thing.box) / (PATCH * np.array((across, down, across, down))))
+        grid[:, told] = np.array([_KIND[thing.name], _COLOUR[thing.colour], *edges])[:, None]
+    patches = grid.reshape(6, tokens[0], 2, tokens[1], 2).swapaxes(2, 3).reshape(6, -1, 4)
+    return patches[0], patches[1], patches[2:].transpose(1, 2, 0).reshape(-1, 16)
+
+
+def _parts(share: np.ndarray) -> np.ndarray:
+    """Classes 1 .. PARTS of places along a side, 0 .. 1."""
+    return (1 + np.clip(share * PARTS, 0, PARTS - 1)).astype(np.int16)
 
 
 def _shares(start: float, end: float, patches: int) -> np.ndarray:
