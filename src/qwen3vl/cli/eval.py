@@ -98,8 +98,9 @@ def synthetic(
         qwen3vl eval synthetic --model my-model --tasks all --count 200
         qwen3vl eval synthetic --model my-model --tasks count,read_line --show-mistakes 12 --out eval
 
-    Below the tasks stand nine rows, what a small model is measured by (reading, locating, clicking, counting ...), each
-    over all samples of its tasks. Decoding is greedy, and the samples depend on side, seed and installed fonts alone.
+    Below the tasks stand the rows of a small model's card: what it is measured by (reading, locating, clicking,
+    counting ...), each over all samples of its tasks. Decoding is greedy, and the samples depend on side, seed and
+    installed fonts alone.
     Intervals hold the true value in 95 of 100 cases. Exit codes: 0 done, however wrong the answers; 1 requests failed;
     2 wrong usage.
     """

@@ -1,4 +1,4 @@
-"""The nine things that a small model is measured by, and the generated tasks that measure each of them.
+"""What a small model is measured by: two things for beginners and nine to aim at, and the generated tasks for each.
 
 A row pools all samples of its tasks, as if they were one task: a long text weighs more than a short one. The table
 that `qwen3vl eval synthetic` prints below the tasks, and that of a model card, have these rows and no others.
@@ -41,6 +41,8 @@ class Row:
 
 
 ROWS = (
+    Row("one thing: its colour, its shape", "accuracy", ("first_color", "first_shape"), 0.95),
+    Row("reading a word: character error", "character_error", ("read_word",), 0.03),
     Row("reading a line: character error", "character_error", ("read_line",), 0.03),
     Row("words with boxes: F1", "f1", ("spot_words_block", "spot_words_scattered"), 0.90),
     Row("shapes and widgets: F1 at overlap 0.5", "f1", ("locate", "widget_locate"), 0.85),
