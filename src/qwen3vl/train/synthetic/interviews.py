@@ -13,7 +13,6 @@ from itertools import pairwise
 
 from qwen3vl.train.synthetic import clips, scene_questions
 from qwen3vl.train.synthetic.arrange import Scene
-from qwen3vl.train.synthetic.icons import plural
 from qwen3vl.train.synthetic.sample import Mark, NumberTruth, Side, SyntheticSample, Task
 from qwen3vl.train.synthetic.scene_questions import Asker, chosen
 from qwen3vl.train.synthetic.scenes import COUNTS, Query, ask, draw_queries, draw_scene, found_by, located, pointed
@@ -74,7 +73,7 @@ def _count(rng: random.Random, scene: Scene) -> SyntheticSample:
     query = rng.choice((*draw_queries(rng, scene), Query()))
     found = found_by([query], scene.things)
     marks = tuple(Mark(thing.box, str(i)) for i, (_, thing) in enumerate(found, start=1))
-    question = rng.choice(COUNTS).format(query.plural or plural("thing"))
+    question = rng.choice(COUNTS).format(query.plural)
     return SyntheticSample("", ask(scene.picture, question), str(len(found)), NumberTruth(len(found)), marks)
 
 
