@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -168,6 +169,8 @@ def test_choice_by_environment() -> None:
     if library() is not None:
         assert run("plain").stdout == "plain\n"
         assert "unknown" in run("sse9").stderr
+        if platform.machine() not in ("aarch64", "arm64"):
+            assert "QWEN3VL_CPU_KERNELS=neon: unknown, or this CPU lacks it" in run("neon").stderr
 
 
 def test_threads_respect_quotas(tmp_path: Path) -> None:
@@ -204,5 +207,14 @@ def test_kernels_of_another_version_are_refused(monkeypatch: pytest.MonkeyPatch)
     if library_module.library() is None:
         pytest.skip("the CPU kernels were not built")
     monkeypatch.setattr(library_module, "ABI_VERSION", 0)
-    with pytest.raises(InvalidParams, match="install it again"):
+    with pytest.raises(InvalidParams, match=r"\(\d+, not 0; missing: nothing\): install it again"):
         library_module.library.__wrapped__()
+
+
+def test_kernels_that_lack_functions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QWEN3VL_CPU_KERNELS", raising=False)
+    monkeypatch.setattr(library_module, "_places", lambda: iter([Path(torch._C.__file__)]))  # another library
+    with pytest.raises(InvalidParams, match=r"missing: qwen3vl_abi_version, .*install it again"):
+        library_module.library.__wrapped__()
+    monkeypatch.setenv("QWEN3VL_CPU_KERNELS", "off")
+    assert library_module.library.__wrapped__() is None

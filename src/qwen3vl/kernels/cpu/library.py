@@ -70,11 +70,13 @@ def library() -> ctypes.CDLL | None:
     if path is None:
         raise InvalidParams(f"QWEN3VL_CPU_KERNELS={wish}: the CPU kernels were not built")
     opened = ctypes.CDLL(os.fspath(path))
-    built = opened.qwen3vl_abi_version()  # an int, as ctypes assumes
-    if built != ABI_VERSION:
+    missing = [name for name in _SIGNATURES if not hasattr(opened, name)]
+    built = None if "qwen3vl_abi_version" in missing else opened.qwen3vl_abi_version()  # an int, as ctypes assumes
+    if missing or built != ABI_VERSION:
         raise InvalidParams(
-            f"{path}: the CPU kernels were built from another version of this package ({built}, not {ABI_VERSION}): "
-            "install it again (`pip install .`), or set QWEN3VL_CPU_KERNELS=off"
+            f"{path}: the CPU kernels were built from another version of this package ({built}, not {ABI_VERSION}; "
+            f"missing: {', '.join(missing[:3]) or 'nothing'}): install it again (`pip install .`), "
+            "or set QWEN3VL_CPU_KERNELS=off"
         )
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(opened, name)
