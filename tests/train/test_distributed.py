@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,40 +23,16 @@ from qwen3vl.train.settings import TrainSettings
 from qwen3vl.train.sources import DataFile
 from tests import models
 from tests.train import tiny
+from tests.train.in_threads import two
 from tests.train.test_packing import encoded
 
 CPU = torch.device("cpu")
 
 
-class InThreads(Ranks):
-    """Processes as threads, for what only exchanges lengths."""
-
-    board: dict[int, list[list[int]]] = {}  # noqa: RUF012
-    barrier = threading.Barrier(2)
-
-    def exchange(self, values: list[int]) -> list[list[int]]:
-        InThreads.board[self.rank] = [values]
-        InThreads.barrier.wait()
-        everyone = [InThreads.board[rank][0] for rank in range(self.size)]
-        InThreads.barrier.wait()
-        return everyone
-
-
-def filled(lengths: Sequence[int], max_tokens: int, skip: bool = True) -> list[list[Filled]]:
+def filled(lengths: Sequence[int], max_tokens: int, skip: bool = True) -> tuple[list[Filled], list[Filled]]:
     """Each rank's batches of conversations 0, 1, 2, ... of these lengths."""
     examples = [encoded(length, first=i) for i, length in enumerate(lengths)]
-    results: dict[int, list[Filled]] = defaultdict(list)
-
-    def work(rank: int) -> None:
-        ranks = InThreads(rank, 2, CPU)
-        results[rank].extend(fill_together(ranks.share(examples), max_tokens, skip, ranks))
-
-    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return [results[0], results[1]]
+    return two(lambda ranks: list(fill_together(ranks.share(examples), max_tokens, skip, ranks)))
 
 
 def lengths_of(batches: Sequence[Filled]) -> list[list[int]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,7 @@ from tests.train.test_run import Recorder
 
 __all__ = ["base_fonts"]
 
-SHORT = (Seeing("see", 2, 24, 1e-3), Answering("begin", "first_count,first_color=2", 3, 256, 1e-3, 0.5))
+SHORT = (Seeing("see", 2, 24, 1e-3, pictures=9), Answering("begin", "first_count,first_color=2", 3, 256, 1e-3, 0.5))
 
 
 @pytest.fixture
@@ -50,6 +53,29 @@ def test_the_newest_weights_are_written_in_bfloat16(out: Path) -> None:
     for name, weight in seen.state_dict().items():
         assert torch.equal(written.state_dict()[name], weight.bfloat16()), name
     assert (out / "model" / "vocab.json").is_file()
+
+
+def test_two_processes_share_every_step(out: Path) -> None:
+    command = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--standalone",
+        "-m",
+        "tests.train.two_in_recipe",
+    ]
+    done = subprocess.run([sys.executable, *command, str(out)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for stage in SHORT:
+        events = [json.loads(line) for line in (out / stage.name / "log.jsonl").read_text().splitlines()]
+        steps = [event for event in events if event["event"] == "step"]
+        assert [step["step"] for step in steps] == list(range(1, stage.steps + 1))
+        assert (
+            json.loads((out / stage.name / "run.json").read_text())["settings"]["tokens_per_batch"] == stage.tokens // 2
+        )
+        assert all(0.6 * stage.tokens < step["tokens"] for step in steps), "of both"
+    assert newest(out, SHORT) == out / "begin" / "model" and load_model(newest(out, SHORT))
 
 
 def test_a_stage_that_died_before_its_first_state_begins_anew(out: Path) -> None:

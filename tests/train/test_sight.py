@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Sequence
@@ -14,12 +15,15 @@ from torch import Tensor
 
 from qwen3vl.errors import CheckpointError, InvalidParams
 from qwen3vl.model.checkpoint import load_model
+from qwen3vl.train.distributed import Ranks
+from qwen3vl.train.loop import StepWork
 from qwen3vl.train.settings import TrainSettings
 from qwen3vl.train.sight import EMBEDDING_SIZE, WHAT, HeldOutSight, new_heads, sight_batch, sight_loss, sight_work
 from qwen3vl.train.sight_run import SightRun, see
 from qwen3vl.train.synthetic.places import IGNORED, draw_places
 from tests.contract.cli_runner import Runner
 from tests.train import tiny
+from tests.train.in_threads import two
 from tests.train.synthetic.fonts import base_fonts
 from tests.train.test_run import Recorder
 
@@ -94,6 +98,28 @@ def test_work_from_a_place_on_is_the_work_behind_it(limit: int | None) -> None:
         assert same(again.batches, work.batches)
 
 
+@pytest.mark.parametrize("limit", [None, 6])
+def test_processes_share_the_pictures(limit: int | None) -> None:
+    """Two take every other one each, and begin the next step at the same place."""
+    settings, alone = tiny.processor().picture_settings, sight_work(1, tiny.processor().picture_settings, 1)
+    all_of_them = [next(alone).batches[0].frames[0] for _ in range(limit or 40)] * 7
+
+    def work(ranks: Ranks) -> list[StepWork]:
+        return list(itertools.islice(sight_work(1, settings, 24, limit=limit, ranks=ranks), 3))
+
+    mine, theirs = two(work)
+    at = 0
+    for one, other in zip(mine, theirs, strict=True):
+        for rank, each in enumerate((one, other)):
+            (batch,) = each.batches
+            assert batch.frames == tuple(all_of_them[at + rank :: 2][: len(batch.frames)])
+            assert batch.num_tokens >= 24 > batch.num_tokens - batch.frames[-1][0] * batch.frames[-1][1] // 4
+        assert one.number == other.number == at + 2 * max(len(each.batches[0].frames) for each in (one, other))
+        at = one.number
+    with pytest.raises(InvalidParams, match="limit=7 cannot be shared evenly by 2"):
+        two(lambda ranks: next(sight_work(1, settings, 24, limit=7, ranks=ranks)))
+
+
 def same(a: Sequence[Any], b: Sequence[Any]) -> bool:
     return all(torch.equal(x.patches_PC, y.patches_PC) and x.frames == y.frames for x, y in zip(a, b, strict=True))
 
@@ -125,7 +151,7 @@ def test_the_score_counts_what_is_there() -> None:
     heads = new_heads(model.config.vision.out_hidden_size, 0, torch.device("cpu"), torch.float32)
     settings = tiny.processor().picture_settings
     with torch.no_grad():
-        heads.heads[0].bias.view(8, -1)[:, 69] = 99.0  # type: ignore[operator]  # chr(33 + 68) is "e"
+        heads.heads[0].bias.view(16, -1)[:, 69] = 99.0  # type: ignore[operator]  # chr(33 + 68) is "e"
         heads.heads[1].bias.view(4, -1)[:, 0] = 99.0  # type: ignore[operator]
     truths = [draw_places("heldout", 0, index).characters_MS for index in range(40)]
     share = sum((t == 69).sum() for t in truths) / sum((t > 0).sum() for t in truths)

@@ -7,7 +7,7 @@
 
 `through` goes on where the last call stopped, inside a stage too. It may be stopped at any time and its newest
 weights written out (`export`): a stage's learning rate falls only at its end, so weights from within are a little worse
-than they could be.
+than they could be. Several processes of torchrun share the tokens of every step.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 
 from qwen3vl.errors import CheckpointNotFound
 from qwen3vl.model.checkpoint import load_model, save_model
+from qwen3vl.train.distributed import ONE_PROCESS, Ranks
 from qwen3vl.train.reports import Log
 from qwen3vl.train.run import TrainRun, train
 from qwen3vl.train.settings import TrainSettings
@@ -36,12 +37,13 @@ SAVE_EVERY = 250
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a run is made with; none of it changes what is learnt but `scale`, by which all steps are multiplied."""
+    """What a run is made with; little of it changes what is learnt but `scale`, by which all steps are multiplied."""
 
     scale: float = 1.0
     workers: int = 0
     device: str = "auto"
     logs: Sequence[Log] = ()
+    ranks: Ranks = ONE_PROCESS
 
     def steps(self, steps: int) -> int:
         return max(1, round(self.scale * steps))
@@ -60,19 +62,21 @@ class Stage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seeing:
-    """The tower alone, with `tokens` merged tokens a step."""
+    """The tower alone, with `tokens` merged tokens a step, on the first `pictures` again and again."""
 
     name: str
     steps: int
     tokens: int
     rate: float
+    pictures: int
 
     def go(self, base: Path, folder: Path, means: Means, go_on: bool) -> bool:
         settings = sight_settings(
-            steps=means.steps(self.steps), tokens=self.tokens, lr=self.rate, seed=SEED, workers=means.workers,
-            save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
+            steps=means.steps(self.steps), tokens=self.tokens // means.ranks.size, lr=self.rate, seed=SEED,
+            workers=means.workers, save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
         )  # fmt: skip
-        run = SightRun(model=str(base), out=folder, settings=settings, device=means.device)
+        limit = -(-self.pictures // means.ranks.size) * means.ranks.size
+        run = SightRun(model=str(base), out=folder, settings=settings, limit=limit, device=means.device)
         return see(SightRun.of_folder(folder) if go_on else run, go_on=go_on, logs=means.logs)[1]
 
 
@@ -97,8 +101,8 @@ class Answering:
         steps = means.steps(self.steps)
         settings = TrainSettings(
             language_lr=self.rate, mergers_lr=self.rate, vision_lr=self.tower * self.rate or None, steps=steps,
-            tokens_per_batch=self.tokens, too_long="skip", optimizer="muon", weight_decay=0.05, beta2=0.98,
-            schedule="wsd", warmup=min(0.1, 100 / steps), decay=self.decay, seed=SEED, workers=means.workers,
+            tokens_per_batch=self.tokens // means.ranks.size, too_long="skip", optimizer="muon", weight_decay=0.05,
+            beta2=0.98, schedule="wsd", warmup=min(0.1, 100 / steps), decay=self.decay, seed=SEED, workers=means.workers,
             save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
         )  # fmt: skip
         data = (f"synthetic:{self.tasks}",)
@@ -125,7 +129,7 @@ _SETTLE = (
     "question_place,question_relation=0.5,locate_small,locate=0.5,widget_locate=0.5,receipt_total,clip_moment_small=0.5"
 )
 STAGES: tuple[Stage, ...] = (
-    Seeing("see", 7500, 256, 4e-3),
+    Seeing("see", 7500, 512, 4e-3, pictures=80_000),
     Answering("begin", _BEGIN, 1500, 1536, 4e-3, tower=0.0),
     Answering("widen", _WIDEN, 2000, 1536, 3e-3, tower=0.5, decay=0.0),
     Answering("settle", _SETTLE, 1300, 1536, 3e-3, tower=0.5, decay=0.35),
@@ -142,12 +146,14 @@ def begin(out: Path, progress: Progress | None = None) -> None:
 
 def through(out: Path, stage: Stage, means: Means, stages: Sequence[Stage] = STAGES) -> bool:
     """Do a stage, or what is left of it, behind those before it. -> False if Ctrl-C stopped it."""
-    at, folder = list(stages).index(stage), out / stage.name
+    at, folder, ranks = list(stages).index(stage), out / stage.name, means.ranks
     base = out / stages[at - 1].name / "model" if at else out / "new"
-    if (folder / "model").is_dir():
+    ranks.wait()  # all look before one of them changes what they see
+    done, go_on = (folder / "model").is_dir(), bool(saved_states(folder))
+    ranks.wait()
+    if done:
         return True
-    go_on = bool(saved_states(folder))
-    if not go_on:
+    if ranks.is_main and not go_on:
         shutil.rmtree(folder, ignore_errors=True)  # stopped before its first state
     return stage.go(base, folder, means, go_on)
 

@@ -191,14 +191,26 @@ def step_work(
 
 
 class HeldOutLoss:
-    """The mean loss over the learnt tokens of conversations that are not trained on."""
+    """The mean loss over the learnt tokens of conversations that are not trained on.
+
+    Those that are too long are refused or left out, as the settings say of others. Raises DataError.
+    """
 
     def __init__(
-        self, model: Qwen3VL, source: Source, count: int, encoder: Encoder, objective: Objective, max_tokens: int
+        self,
+        model: Qwen3VL,
+        source: Source,
+        count: int,
+        encoder: Encoder,
+        objective: Objective,
+        settings: TrainSettings,
     ) -> None:
         self._model, self._objective = model, objective
         count = count if source.size is None else min(count, source.size)
-        self._filled = list(fill(prepare(source, range(count), encoder), max_tokens))
+        limits = settings.tokens_per_batch, settings.too_long == "skip"
+        self._filled = [f for f in fill(prepare(source, range(count), encoder), *limits) if f.examples]
+        if not self._filled:
+            raise DataError(f"{source.identity}: none of {count} conversations has at most {limits[0]} tokens")
 
     @torch.no_grad()
     def __call__(self, progress: Progress) -> Mapping[str, float]:
@@ -294,7 +306,7 @@ def _evaluation(run: TrainRun, model: Qwen3VL, encoder: Encoder, objective: Obje
     if not run.eval_data:
         return None
     source = open_source(run.eval_data, run.data_root, run.settings, "heldout")
-    return HeldOutLoss(model, source, run.evaluate_on, encoder, objective, run.settings.tokens_per_batch)
+    return HeldOutLoss(model, source, run.evaluate_on, encoder, objective, run.settings)
 
 
 def _save(run: TrainRun, base: Path, model: Qwen3VL, optimizer: Optimizer, progress: Progress, ranks: Ranks) -> None:

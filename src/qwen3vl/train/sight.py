@@ -1,6 +1,6 @@
 """The tower learns to see by itself: from every merged token linear heads must tell what lies inside it.
 
-    picture ──tower──► embeddings_MD ──SightHeads──► classes of its columns and patches, against synthetic/places.py
+    picture ──tower──► embeddings_MD ──SightHeads──► classes of its cells and patches, against synthetic/places.py
 
 From nothing, answers alone teach a tower very slowly: one word is said about a whole picture, by a decoder that cannot
 speak yet. Here each 32 x 32 pixels get their own truth, and no decoder runs. The heads are thrown away afterwards: what
@@ -23,10 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qwen3vl.errors import InvalidParams
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.model.vision import run_to_end
 from qwen3vl.processor.resize import patchify
 from qwen3vl.processor.settings import VisionSettings
+from qwen3vl.train.distributed import ONE_PROCESS, Ranks
 from qwen3vl.train.loop import StepWork
 from qwen3vl.train.loss import Loss
 from qwen3vl.train.packing import TrainBatch
@@ -34,13 +36,13 @@ from qwen3vl.train.parameters import ParameterGroup
 from qwen3vl.train.reports import Progress
 from qwen3vl.train.synthetic.icons import NAMES
 from qwen3vl.train.synthetic.palette import COLOUR_NAMES
-from qwen3vl.train.synthetic.places import CHARACTERS, COLUMNS, IGNORED, NOTHING, PARTS, Places, draw_places
+from qwen3vl.train.synthetic.places import CHARACTERS, COLUMNS, IGNORED, NOTHING, PARTS, ROWS, Places, draw_places
 from qwen3vl.train.synthetic.sample import Side
 from qwen3vl.train.synthetic.stream import in_processes
 
 WHAT = ("characters", "kinds", "colours", "edges", "middles")
 _CLASSES = (len(CHARACTERS) + 1, len(NAMES) + 1, len(COLOUR_NAMES) + 1, PARTS + 1, PARTS + 1)
-_PER_TOKEN = (COLUMNS, 4, 4, 16, 2)
+_PER_TOKEN = (ROWS * COLUMNS, 4, 4, 16, 2)
 EMBEDDING_SIZE = 0.2  # as embeddings of text become
 _NOTHING_WEIGHS = (
     0.05,
@@ -48,11 +50,11 @@ _NOTHING_WEIGHS = (
     0.3,
     1.0,
     1.0,
-)  # most columns are empty: with equal weights "nothing" is learnt, and nothing else
+)  # most cells are empty: with equal weights "nothing" is learnt, and nothing else
 
 
 class SightHeads(nn.Module):
-    """embeddings_MD -> logits of each kind of truth: (M, columns or patches, C)."""
+    """embeddings_MD -> logits of each kind of truth: (M, cells or patches, C)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -87,7 +89,7 @@ class SightBatch(TrainBatch):
     """Pictures and what lies in them; there is no text.
 
     Attributes:
-        truths: of each of WHAT, classes of all merged tokens: int64 (M, columns or patches).
+        truths: of each of WHAT, classes of all merged tokens: int64 (M, cells or patches).
     """
 
     truths: tuple[Tensor, ...]
@@ -129,22 +131,36 @@ def _truths(sample: Places) -> tuple[np.ndarray, ...]:
 
 
 def sight_work(
-    seed: int, settings: VisionSettings, tokens: int, start: int = 0, *, workers: int = 0, limit: int | None = None
+    seed: int,
+    settings: VisionSettings,
+    tokens: int,
+    start: int = 0,
+    *,
+    workers: int = 0,
+    limit: int | None = None,
+    ranks: Ranks = ONE_PROCESS,
 ) -> Generator[StepWork, None, None]:
     """Steps without end, from sample `start` on: pictures of about `tokens` merged tokens each.
 
-    `limit`: the first so many samples again and again, which are kept once drawn.
+    `limit`: the first so many samples again and again, which are kept once drawn. Of several processes each takes
+    `tokens` a step from its own share; all count on by as many as the one that took most. Raises InvalidParams if
+    they cannot share `limit` evenly.
     """
+    if limit is not None and limit % ranks.size:
+        raise InvalidParams(f"limit={limit} cannot be shared evenly by {ranks.size} processes")
     numbers: Iterator[int] = itertools.count(start)
     if limit is not None:
         numbers = itertools.cycle([*range(start % limit, limit), *range(start % limit)])
-    number = start
-    with closing(_drawn(seed, numbers, workers, limit)) as drawn:
+    number, own = start, None if limit is None else limit // ranks.size
+    with closing(_drawn(seed, ranks.share(numbers), workers, own)) as drawn:
         while True:
             samples: list[Places] = []
             while sum(s.num_tokens for s in samples) < tokens:
                 samples.append(next(drawn))
-            number += len(samples)
+            most = max(each for (each,) in ranks.exchange([len(samples)]))
+            for _ in range(most - len(samples)):
+                next(drawn)
+            number += ranks.size * most
             yield StepWork((sight_batch(samples, settings),), number)
 
 
@@ -153,13 +169,12 @@ def _drawn(seed: int, numbers: Iterator[int], workers: int, limit: int | None) -
     if limit is None:
         yield from in_processes(draw, numbers, workers)
         return
-    kept: dict[int, Places] = {}
-    fresh = in_processes(draw, itertools.islice(numbers, limit), workers)
-    for place, sample in enumerate(fresh):
-        kept[place] = sample
+    kept: list[Places] = []
+    for sample in in_processes(draw, itertools.islice(numbers, limit), workers):
+        kept.append(sample)
         yield sample
     while True:
-        yield from kept.values()
+        yield from kept
 
 
 # -------------------------------------------------------------------------------------- objective

@@ -18,7 +18,7 @@ from qwen3vl.model.checkpoint import load_model, save_model
 from qwen3vl.model.devices import best_device, parse_device
 from qwen3vl.model.hub import locate
 from qwen3vl.processor.processor import Processor
-from qwen3vl.train.distributed import Ranks
+from qwen3vl.train.distributed import Ranks, joined
 from qwen3vl.train.flops import FlopCounter, measure_peak
 from qwen3vl.train.logs import JsonLog
 from qwen3vl.train.loop import Trainer
@@ -87,27 +87,38 @@ def sight_settings(*, steps: int, tokens: int, lr: float, **more: Any) -> TrainS
 
 
 def see(run: SightRun, *, go_on: bool = False, logs: Sequence[Log] = ()) -> tuple[Progress, bool]:
-    """Train, or go on from the last saved state. -> how far it came, and whether it is finished; one process.
+    """Train, or go on from the last saved state. -> how far it came, and whether it is finished.
 
-    Ctrl-C (or SIGTERM) finishes the step, saves and returns. The result is OUT/model.
+    Ctrl-C (or SIGTERM) finishes the step, saves and returns. The result is OUT/model. Under torchrun the processes
+    train together, each on its own pictures; that takes Muon (distributed.py). Raises what settings and checkpoint
+    raise.
     """
-    settings, base = run.settings, locate(run.model)
+    with joined(best_device() if run.device == "auto" else parse_device(run.device)) as ranks:
+        if ranks.size > 1 and run.settings.optimizer != "muon":
+            raise InvalidParams("of several processes that teach a tower each holds all of it: that takes muon")
+        return _see(run, go_on, logs if ranks.is_main else (), ranks)
+
+
+def _see(run: SightRun, go_on: bool, logs: Sequence[Log], ranks: Ranks) -> tuple[Progress, bool]:
+    settings, base, device = run.settings, locate(run.model), ranks.device
     vision = Processor.from_folder(base).picture_settings
-    if not go_on:
+    if ranks.is_main and not go_on:
         _claim(run)
-    device = best_device() if run.device == "auto" else parse_device(run.device)
-    ranks = Ranks(0, 1, device)
+    ranks.wait()
     model = load_model(last_state(run.out) if go_on else base, dtype=precision(settings, device), device=device)
     freeze(model, settings)
     heads = new_heads(model.config.vision.out_hidden_size, settings.seed, device, model.dtype)
     assert settings.mergers_lr is not None
     groups = [*parameter_groups(model.train(), settings), head_group(heads, settings.mergers_lr)]
-    optimizer = Optimizer(groups, settings)
+    optimizer = Optimizer(groups, settings, ranks)
     start = load_state(last_state(run.out), optimizer, ranks) if go_on else Progress()
-    logs = [JsonLog(run.out / "log.jsonl", settings.log_every), *logs]
+    if ranks.is_main:
+        logs = [JsonLog(run.out / "log.jsonl", settings.log_every), *logs]
     work = sight_work(
-        settings.seed, vision, settings.tokens_per_batch, start.number, workers=settings.workers, limit=run.limit
-    )
+        settings.seed, vision, settings.tokens_per_batch, start.number,
+        workers=settings.workers, limit=run.limit, ranks=ranks,
+    )  # fmt: skip
+    looks = run.evaluate_on > 0 and ranks.is_main
     with closing(work):
         trainer = Trainer(
             model,
@@ -116,18 +127,21 @@ def see(run: SightRun, *, go_on: bool = False, logs: Sequence[Log] = ()) -> tupl
             work,
             settings,
             start=start,
+            processes=ranks,
             logs=logs,
             flops=FlopCounter.of(model).tower,  # there is no text; the heads are not counted
-            evaluate=HeldOutSight(model, heads, vision, run.evaluate_on) if run.evaluate_on else None,
+            evaluate=HeldOutSight(model, heads, vision, run.evaluate_on) if looks else None,
             save=lambda progress: _save(run, base, trainer, progress, ranks),
         )
         precision_name = str(model.dtype).removeprefix("torch.")
-        peak = measure_peak(device, model.dtype)
+        peak = ranks.total(measure_peak(device, model.dtype))
         report = RunReport(counts(model), _DATA, str(device), precision_name, peak, settings.steps, start)
 
         def write() -> None:
             write_result(run.out / "model", base, model, optimizer, ranks)
-            _quieten(run.out / "model", settings.seed)
+            if ranks.is_main:
+                _quieten(run.out / "model", settings.seed)
+            ranks.wait()
 
         return run_through(trainer, report, logs, write)
 

@@ -6,23 +6,22 @@ Parameters, and millions of multiply-adds forward (training costs three times as
 something is learnt):
 
               tower              decoder            parameters   patch   merged token   text token   head
-    tiny      4 x 96, mlp 256    4 x 128, mlp 384      2.2 M      0.5        1.6           0.8        0.1
-    small     4 x 128, mlp 512   4 x 160, mlp 416      4.0 M      1.0        2.5           1.1        0.2
+    tiny      4 x 96, mlp 256    4 x 128, mlp 384      2.4 M      0.5        1.6           0.8        0.3
+    small     4 x 128, mlp 512   4 x 160, mlp 416      4.0 M      1.0        2.5           1.1        0.3
     medium    6 x 192, mlp 768   5 x 256, mlp 704     10.5 M      3.0        6.8           3.7        0.5
     large     8 x 192, mlp 768   6 x 320, mlp 896     14.7 M      3.9       10.0           6.6        0.7
 
 Patches of 16 pixels, merged 2 x 2, as in every release: a letter of a small font is half a patch wide, so a merged
 token must carry up to eight letters. Width of the tower beats depth for that (neighbouring patches are all that a
 letter needs), three DeepStack taps hand the decoder four vectors a token instead of one, and mergers cost a
-quarter of what blocks cost. The decoder reads letter by letter: the vocabulary is small on purpose (1024 to 2048), long
-enough to say prompts and JSON in few tokens, short enough that text is spelled.
+quarter of what blocks cost. The decoder reads letter by letter: the vocabulary is small on purpose (2048), long enough
+to say prompts and JSON in few tokens, while all other text is spelled (small_tokenizer.py).
 """
 
 from __future__ import annotations
 
 import json
 import math
-import random
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -46,7 +45,6 @@ MIN_PIXELS = 32 * 32  # of a picture: one merged token; the official 256 x 256 w
 MAX_PIXELS = 1024 * 32 * 32
 MAX_VIDEO_PIXELS = 2048 * 2 * 32 * 32
 TEXTS_PER_TASK = 10
-NUM_WORDS = 4000
 _FEATURE_SCALE = 0.05
 
 Progress = Callable[[str, int, int], None]  # what, done, of
@@ -71,8 +69,8 @@ class SmallSize:
 
 
 SIZES = {
-    "tiny": SmallSize(1024, 96, 4, 256, 16, 128, 4, 384, 4, 2, 32, (6, 5, 5)),
-    "small": SmallSize(1280, 128, 4, 512, 32, 160, 4, 416, 6, 2, 32, (6, 5, 5)),
+    "tiny": SmallSize(2048, 96, 4, 256, 16, 128, 4, 384, 4, 2, 32, (6, 5, 5)),
+    "small": SmallSize(2048, 128, 4, 512, 32, 160, 4, 416, 6, 2, 32, (6, 5, 5)),
     "medium": SmallSize(2048, 192, 6, 768, 32, 256, 5, 704, 4, 2, 64, (12, 10, 10)),
     "large": SmallSize(2048, 192, 8, 768, 32, 320, 6, 896, 4, 2, 64, (12, 10, 10)),
 }
@@ -129,7 +127,7 @@ def make_small(
     """Write a new model's folder: config, weights (float32), tokenizer, chat template, picture settings.
 
     `texts` are what the tokenizer learns from; by default prompts and answers of every synthetic task (train
-    side), and words. -> notes for people. Raises CheckpointError if the folder holds something, InvalidParams.
+    side). -> notes for people. Raises CheckpointError if the folder holds something, InvalidParams.
     """
     if size not in SIZES:
         raise InvalidParams(f"size {size!r} is not known: choose from {', '.join(SIZES)}")
@@ -151,12 +149,11 @@ def make_small(
 
 
 def synthetic_texts(seed: int, notes: list[str], progress: Progress | None = None) -> Iterator[str]:
-    """Prompts as the chat template writes them, and answers, of every task; then words of the train side.
+    """Prompts as the chat template writes them, and answers, of every task.
 
     A task that cannot be drawn here (no browser, no fonts) is left out and noted: the vocabulary then differs
     from that of a machine that has all of them.
     """
-    from qwen3vl.train.synthetic import words
     from qwen3vl.train.synthetic.registry import make_sample, tasks
 
     template = ChatTemplate.from_folder(OFFICIAL)
@@ -172,9 +169,6 @@ def synthetic_texts(seed: int, notes: list[str], progress: Progress | None = Non
                 yield sample.answer
         except Qwen3VLError as error:
             notes.append(f"the task {name} cannot be drawn here, its texts are missing: {error}")
-    drawn = random.Random(seed)
-    for _ in range(NUM_WORDS):
-        yield " " + words.word(drawn, "train")
 
 
 # --------------------------------------------------------------------------------------- weights

@@ -1,25 +1,30 @@
-"""A tokenizer of its own for a small model: byte-level BPE over the texts that it will see and write.
+"""A tokenizer of its own for a small model: byte-level BPE in which prompts are short and what is read is spelled.
 
 Text is split as Qwen's own tokenizer splits it (digits one by one, so that coordinates and times are spelled, not
 remembered), every byte is a token, and the official control tokens follow behind at ids of their own, in their
 official order. So the same chat template works, and any text can be written.
+
+Whole words of prompts and of JSON become one token. All other text is spelled: to write a word off a picture, a
+small model then learns one step a letter, and not which letters happen to have been merged.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from string import ascii_letters
 from typing import Any
 
-import tokenizers
-from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, normalizers, pre_tokenizers
 
 from qwen3vl.errors import InvalidParams
 from qwen3vl.processor.tokenizer import SPLIT_PATTERN
 
 OFFICIAL = Path(__file__).parent.parent / "assets" / "qwen3-vl"
 LEAST = 256  # bytes
+AT_LEAST, BARE_AT_LEAST = 5, 100  # times that a word must occur; of one that begins with a letter
 
 
 def control_tokens() -> list[dict[str, Any]]:
@@ -56,26 +61,32 @@ def write_tokenizer(texts: Iterable[str], folder: Path, *, vocab_size: int, cont
 
 
 def learn_merges(texts: Iterable[str], size: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """-> vocabulary (token -> id, without gaps) and merges in their order."""
-    learner = tokenizers.Tokenizer(models.BPE())
-    learner.normalizer = normalizers.NFC()
-    learner.pre_tokenizer = pre_tokenizers.Sequence(
+    """-> vocabulary (token -> id, without gaps) and merges in their order.
+
+    Words that save most tokens are taken first, as many as have room, each with all its beginnings:
+
+        " click"   ->   (" ", "c") (" c", "l") (" cl", "i") (" cli", "c") (" clic", "k")
+
+    Of other words these merge at most the beginning. Those of bare words ("user") may stand inside others
+    ("amuser"), so bare words must be more frequent, and come last.
+    """
+    splitter = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(SPLIT_PATTERN), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        min_frequency=2,
-        show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )
-    learner.train_from_iterator(texts, trainer)
-    learned: dict[str, Any] = json.loads(learner.to_str())["model"]
-    vocab: dict[str, int] = dict(sorted(learned["vocab"].items(), key=lambda entry: entry[1]))
-    assert list(vocab.values()) == list(range(len(vocab))), "ids have gaps"
-    return vocab, [(a, b) for a, b in learned["merges"]]
+    nfc = normalizers.NFC()
+    counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(nfc.normalize_str(text)))
+    able = [w for w, n in counts.items() if len(w) > 1 and n >= (BARE_AT_LEAST if w[0] in ascii_letters else AT_LEAST)]
+    room, chosen = size - LEAST, dict[str, None]()  # a set in the order of coming
+    for word in sorted(able, key=lambda w: (-counts[w] * (len(w) - 1), w)):
+        beginnings = {word[:k]: None for k in range(2, len(word) + 1)}
+        if len(chosen | beginnings) <= room:
+            chosen |= beginnings
+    ordered = sorted(chosen, key=lambda token: token[0] in ascii_letters)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    return {token: i for i, token in enumerate((*alphabet, *ordered))}, [(t[:-1], t[-1]) for t in ordered]
 
 
 def _official_config() -> dict[str, Any]:

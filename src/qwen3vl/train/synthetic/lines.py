@@ -1,6 +1,7 @@
-"""Single lines of text, from one character to a long line, with the box of every character.
+"""Single lines of text, from one character to a long line, and blocks of them, with the box of every character.
 
     glyph_line(rng, side, LINES["read_line"])  -> GlyphLine: the picture, its text, (N, 4) boxes
+    glyph_block(rng, side, (192, 96))          -> GlyphLine: the same of several lines
 
 The fast way in for supervising the vision tower locally: which characters lie inside each merged token.
 Widths are whole merged tokens (32 pixels), so that lines pack into batches without resizing.
@@ -32,6 +33,7 @@ from qwen3vl.train.synthetic.sample import (
 from qwen3vl.train.synthetic.sheet import Sheet, around, brightness, mixed, set_line, two_colours
 
 TOKEN = 32  # pixels of a merged token's side, of every edition
+MIN_LEAD = 15  # pixels between the lines of a block
 SIZES = (10, 12, 14, 16, 19, 22, 26, 31, 37, 44, 53, 62)  # few, so that glyphs are found again; tilting scales them
 
 
@@ -70,12 +72,12 @@ LINES = {
 
 @dataclass(frozen=True, slots=True)
 class GlyphLine:
-    """A line and where its characters stand.
+    """A line, or several, and where its characters stand.
 
     Attributes:
         picture: RGB, sides multiples of 32.
-        text: what it says.
-        boxes: of the characters of text.replace(" ", ""), in their order: (N, 4), pixels.
+        text: what it says, line by line.
+        boxes: of its characters without spaces and line breaks, in their order: (N, 4), pixels.
     """
 
     picture: Image.Image
@@ -107,6 +109,41 @@ def glyph_line(rng: random.Random, side: Side, kind: LineKind) -> GlyphLine:
     written = sheet.put(line, *pen, ink)
     picture, boxes = photograph(sheet.picture, written.boxes, rng, kind.strength, paper)
     return GlyphLine(picture, written.text, boxes)
+
+
+def glyph_block(rng: random.Random, side: Side, size: tuple[int, int]) -> GlyphLine:
+    """Lines of one face and size, flush left, that fill a picture of `size` (width, height) more or less; at least
+    MIN_LEAD apart. They begin anywhere, so they do not lie as the tower's patches do."""
+    width, height = size
+    while True:
+        face = pick_face(rng, side)
+        font = sized(face, rng.choice([s for s in SIZES if s <= height / 2.5]))
+        lead = max(MIN_LEAD, round(font.size * rng.uniform(1.1, 1.7)))
+        y, x = int(font.size * rng.uniform(0.9, 1.6)), 1 + int(rng.random() * width * 0.3)
+        placed = []
+        while y + font.size * 0.4 < height:
+            text = words.line(rng, side, 28)
+            while rng.random() < 0.8 and font.length(text) < width - x:
+                text += " " + words.line(rng, side, 28)
+            while text and font.length(text) > width - x - 3:
+                text = text.rsplit(" ", 1)[0] if " " in text else text[: len(text) // 2]
+            if text.strip() and covers(face, text):
+                placed.append((set_line(font, text), y))
+            y += lead
+        inside = [
+            (line, y)
+            for line, y in placed
+            if y + line.top > 0 and y + line.top + line.ink.shape[0] < height and x + line.left >= 0
+            and x + line.left + line.ink.shape[1] < width
+        ]  # fmt: skip
+        if inside:
+            break
+    paper, ink = two_colours(rng, 90, 0.25, 0.6)
+    sheet = Sheet(width, height, paper)
+    written = [sheet.put(line, x, y, ink) for line, y in inside]
+    boxes = np.concatenate([line.boxes for line in written])
+    picture, boxes = photograph(sheet.picture, boxes, rng, 0.5, paper)
+    return GlyphLine(picture, "\n".join(line.text for line in written), boxes)
 
 
 def _face_and_text(rng: random.Random, side: Side, kind: LineKind) -> tuple[Face, str]:

@@ -1,12 +1,13 @@
 """What lies where in a picture, told for every merged token: the truth that a tower can learn to see from alone.
 
-A merged token sees 32 x 32 pixels. Of each of its eight columns of 4 pixels it is told which character has its centre
-there (text stands in single lines here, at least 32 pixels apart); of its four patches, which thing covers
-them, in which colour, and where that thing's edges are; of itself, where in the picture it lies.
+A merged token sees 32 x 32 pixels. Of each of its sixteen cells, 4 pixels wide and 16 high, it is told which character
+has its centre there; of its four patches, which thing covers them, in which colour, and where that thing's edges are;
+of itself, where in the picture it lies.
 
-    "Hi" in a picture of 32 x 32, H with its centre at x = 9, i at 21:    0 0 H 0 0 i 0 0      9 // 4 = 2, 21 // 4 = 5
+    "Hi" in a picture of 32 x 32, the centre of H at (9, 12), of i at (21, 20):     0 0 H 0 0 0 0 0     9 // 4 = 2
+                                                                                    0 0 0 0 0 i 0 0    21 // 4 = 5
 
-Shape names: M merged tokens, row by row; S columns of a token.
+Shape names: M merged tokens, row by row; S cells of a token, row by row.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ import numpy as np
 
 from qwen3vl.train.synthetic.arrange import Thing, compose, draw_names, draw_theme
 from qwen3vl.train.synthetic.icons import NAMES
-from qwen3vl.train.synthetic.lines import LINES, TOKEN, LineKind, glyph_line
+from qwen3vl.train.synthetic.lines import LINES, TOKEN, GlyphLine, LineKind, glyph_block, glyph_line
 from qwen3vl.train.synthetic.palette import COLOUR_NAMES
 from qwen3vl.train.synthetic.sample import Side
 from qwen3vl.train.synthetic.scenes import draw_spec
 from qwen3vl.train.synthetic.sides import rng_of
 
 CHARACTERS = "".join(map(chr, range(33, 127))) + "€£°·–—’“”"
-COLUMNS = 8  # of a merged token
 PATCH = TOKEN // 2
+ROWS, COLUMNS = 2, 8  # of cells in a merged token
 COVERED = 1 / 3  # of a patch
 PARTS = 32  # that a side of the picture is cut into to say where something is
 NOTHING, IGNORED = 0, -100  # classes; those of characters, kinds and colours begin at 1
@@ -37,7 +38,7 @@ LINE_KINDS = (  # with their shares: easier on the whole than the tasks' own
     (LineKind(28, (TOKEN,), 320, 0.5, 90, 0.05, plain=0.7, dark=0.2), 0.55),
     (LINES["read_line_hard"], 0.05),
 )
-SCENES = 0.2  # of all pictures
+SCENES, BLOCKS = 0.2, 0.2  # of all pictures; a block is as large as three lines
 _CHARACTER = {character: i for i, character in enumerate(CHARACTERS, start=1)}
 _KIND = {name: i for i, name in enumerate(NAMES, start=1)}
 _COLOUR = {name: i for i, name in enumerate(COLOUR_NAMES, start=1)}
@@ -49,7 +50,7 @@ class Places:
 
     Attributes:
         picture: uint8 (H, W, 3), sides multiples of 32.
-        characters_MS: (M, 8).
+        characters_MS: (M, 16).
         kinds_M4, colours_M4: of the patches, in the order of the tower.
         edges_ME: left, top, right and bottom of the thing on each of the four patches: 16 of 1 .. PARTS.
         middles_M2: column and row of the token's own middle, 1 .. PARTS.
@@ -68,18 +69,29 @@ class Places:
 
 
 def draw_places(side: Side, seed: int, index: int) -> Places:
-    """Sample `index`: a line of text or a scene of things; a pure function of its arguments and the fonts there are."""
+    """Sample `index`: a line of text, a block of lines or a scene of things; a pure function of its arguments and the
+    fonts there are."""
     rng = rng_of(side, seed, "places", index)
-    return of_scene(rng, side) if rng.random() < SCENES else of_line(rng, side)
+    (draw,) = rng.choices((of_scene, of_block, of_line), (SCENES, BLOCKS, 1 - SCENES - BLOCKS))
+    return draw(rng, side)
 
 
 def of_line(rng: random.Random, side: Side) -> Places:
     (kind,) = rng.choices([kind for kind, _ in LINE_KINDS], [share for _, share in LINE_KINDS])
-    line = glyph_line(rng, side, kind)
+    return _of_text(glyph_line(rng, side, kind))
+
+
+def of_block(rng: random.Random, side: Side) -> Places:
+    """Lines anywhere in 2 x 2 to 6 x 6 merged tokens."""
+    size = TOKEN * rng.randint(2, 6), TOKEN * rng.randint(2, 6)
+    return _of_text(glyph_block(rng, side, size))
+
+
+def _of_text(line: GlyphLine) -> Places:
     picture = np.asarray(line.picture.convert("RGB"))
     tokens = (picture.shape[0] // TOKEN, picture.shape[1] // TOKEN)
     untold = np.full((tokens[0] * tokens[1], 16), IGNORED, np.int16)
-    characters_MS = characters_at(line.text.replace(" ", ""), line.boxes, tokens)
+    characters_MS = characters_at("".join(line.text.split()), line.boxes, tokens)
     return Places(picture, characters_MS, untold[:, :4], untold[:, :4], untold, middles_at(tokens))
 
 
@@ -92,22 +104,25 @@ def of_scene(rng: random.Random, side: Side) -> Places:
     scene = compose(rng, side, [draw_spec(rng, names, colours) for _ in range(count)], (size[0], size[1]), theme)
     tokens = (size[1] // TOKEN, size[0] // TOKEN)
     kinds_M4, colours_M4, edges_ME = things_at(scene.things, tokens)
-    untold = np.full((len(kinds_M4), COLUMNS), IGNORED, np.int16)
+    untold = np.full((len(kinds_M4), ROWS * COLUMNS), IGNORED, np.int16)
     picture = np.asarray(scene.picture.convert("RGB"))
     return Places(picture, untold, kinds_M4, colours_M4, edges_ME, middles_at(tokens))
 
 
 def characters_at(text: str, boxes: np.ndarray, tokens: tuple[int, int]) -> np.ndarray:
-    """-> classes (M, 8) of characters with these boxes (pixels), in a picture of so many tokens (down, across).
+    """-> classes (M, 16) of characters with these boxes (pixels), in a picture of so many tokens (down, across).
 
-    A character that is not in CHARACTERS leaves its column untold. Centres that a tilt moved outside count at the edge.
+    A cell with a character that is not in CHARACTERS, or with two, is not told. Centres that a tilt moved outside count
+    at the edge.
     """
     height, width = tokens[0] * TOKEN, tokens[1] * TOKEN
-    columns = np.zeros((tokens[0], tokens[1] * COLUMNS), np.int16)
+    cells = np.zeros((tokens[0] * ROWS, tokens[1] * COLUMNS), np.int16)
     for character, (x1, y1, x2, y2) in zip(text, boxes, strict=True):
         x, y = (int(min(max(centre, 0), end - 1)) for centre, end in (((x1 + x2) / 2, width), ((y1 + y2) / 2, height)))
-        columns[y // TOKEN, x * COLUMNS // TOKEN] = _CHARACTER.get(character, IGNORED)
-    return columns.reshape(-1, COLUMNS)
+        at = y * ROWS // TOKEN, x * COLUMNS // TOKEN
+        cells[at] = _CHARACTER.get(character, IGNORED) if cells[at] == NOTHING else IGNORED
+    by_token = cells.reshape(tokens[0], ROWS, tokens[1], COLUMNS).swapaxes(1, 2)
+    return by_token.reshape(-1, ROWS * COLUMNS)
 
 
 def middles_at(tokens: tuple[int, int]) -> np.ndarray:
