@@ -102,8 +102,8 @@ class Answering:
         settings = TrainSettings(
             language_lr=self.rate, mergers_lr=self.rate, vision_lr=self.tower * self.rate or None, steps=steps,
             tokens_per_batch=self.tokens // means.ranks.size, too_long="skip", optimizer="muon", weight_decay=0.05,
-            beta2=0.98, schedule="wsd", warmup=min(0.1, 100 / steps), decay=self.decay, seed=SEED, workers=means.workers,
-            save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
+            beta2=0.98, schedule="wsd", warmup=min(0.1, 100 / steps), decay=self.decay, seed=SEED,
+            workers=means.workers, save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
         )  # fmt: skip
         data = (f"synthetic:{self.tasks}",)
         run = TrainRun(data=data, model=str(base), out=folder, settings=settings, eval_data=data, device=means.device)

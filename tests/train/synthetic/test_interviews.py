@@ -40,4 +40,4 @@ def test_the_picture_stands_in_the_first_turn_alone_and_no_question_comes_twice(
         roles = [m.role for m in sample.messages if m.role != "system"]
         assert roles == [("user", "assistant")[at % 2] for at in range(len(roles))] and roles[-1] == "user"
         turns.append(len(users))
-    assert max(turns) > 2
+    assert max(turns) > (1 if task == "interview_text" else 2)

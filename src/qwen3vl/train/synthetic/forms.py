@@ -1,5 +1,6 @@
-"""Key information: receipts and filled-in forms to JSON, in the prompt of tasks/extraction.py.
+"""Key information: receipts and filled-in forms to JSON, in the prompt of tasks/extraction.py; receipts as text.
 
+receipt_text      a short receipt, row by row
 receipt_total     one or two fields of a short receipt
 receipt_fields    three to seven fields
 receipt_goods     the goods as a list of objects, asked for with a JSON Schema
@@ -15,13 +16,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwen3vl.tasks.extraction import extract_prompt
+from qwen3vl.tasks.ocr import PAGE_PROMPT
 from qwen3vl.train.synthetic import words
 from qwen3vl.train.synthetic.answers_text import fields_answer
 from qwen3vl.train.synthetic.faces import pick_face
 from qwen3vl.train.synthetic.form_fields import FIELDS, Field
-from qwen3vl.train.synthetic.receipts import print_receipt, sale
+from qwen3vl.train.synthetic.receipts import Printed, print_receipt, sale
 from qwen3vl.train.synthetic.roll import Cell, Roll, on_desk, paper_colours, taken
-from qwen3vl.train.synthetic.sample import NATIVE, FieldsTruth, Mark, PixelBox, Side, SyntheticSample, Task, asked
+from qwen3vl.train.synthetic.sample import (
+    NATIVE,
+    FieldsTruth,
+    Mark,
+    PixelBox,
+    Side,
+    SyntheticSample,
+    Task,
+    TextTruth,
+    asked,
+)
 from qwen3vl.train.synthetic.sheet import Colour, Sheet
 from qwen3vl.train.synthetic.sides import ranked
 
@@ -78,18 +90,38 @@ def _photograph(rng: random.Random, roll: Roll) -> Sheet:
 # ---------------------------------------------------------------------------------------- receipts
 
 
-def receipt(task: str, least: int, most: int, goods: int, rng: random.Random, side: Side) -> SyntheticSample:
-    """`least` to `most` fields of a receipt with up to `goods` goods."""
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was printed, and the photograph of it."""
+
+    printed: Printed
+    sheet: Sheet
+
+
+def draw_receipt(rng: random.Random, side: Side, goods: int) -> Receipt:
+    """With up to so many goods."""
     printed = print_receipt(rng, side, sale(rng, side, rng.randint(1, goods)))
+    return Receipt(printed, _photograph(rng, printed.roll))
+
+
+def receipt_fields(task: str, receipt: Receipt, least: int, most: int, rng: random.Random) -> SyntheticSample:
+    """`least` to `most` of its fields, the total among them."""
+    printed = receipt.printed
     wanted = [name for name in printed.fields if name != "total"]
     rng.shuffle(wanted)
     wanted = wanted[: rng.randint(least, most) - 1]
     wanted.insert(rng.randint(0, len(wanted)), "total")
-    sheet = _photograph(rng, printed.roll)
     named = {rng.choice(NAMES.get(name, (name,))): name for name in wanted}
     fields = {shown: printed.fields[name] for shown, name in named.items()}
-    places = printed.roll.places(sheet)
-    return _sample(task, sheet, dict.fromkeys(fields, ""), fields, {s: places[n] for s, n in named.items()})
+    places = printed.roll.places(receipt.sheet)
+    return _sample(task, receipt.sheet, dict.fromkeys(fields, ""), fields, {s: places[n] for s, n in named.items()})
+
+
+def receipt_text(task: str, receipt: Receipt) -> SyntheticSample:
+    """All that stands on it, row by row."""
+    text = receipt.printed.roll.text()
+    marks = tuple(Mark(written.box, written.text) for written in receipt.sheet.written)
+    return SyntheticSample(task, asked(receipt.sheet.picture, PAGE_PROMPT), text, TextTruth(text), marks, NATIVE)
 
 
 def receipt_goods(task: str, rng: random.Random, side: Side) -> SyntheticSample:
@@ -199,7 +231,7 @@ def _label(rng: random.Random, roll: Roll, field: Field) -> str:
 
 
 def _receipt(name: str, least: int, most: int, goods: int) -> Task:
-    return lambda rng, side: receipt(name, least, most, goods, rng, side)
+    return lambda rng, side: receipt_fields(name, draw_receipt(rng, side, goods), least, most, rng)
 
 
 def _form(name: str, shown: tuple[int, int], asks: tuple[int, int]) -> Task:
@@ -207,6 +239,7 @@ def _form(name: str, shown: tuple[int, int], asks: tuple[int, int]) -> Task:
 
 
 TASKS: dict[str, Task] = {
+    "receipt_text": lambda rng, side: receipt_text("receipt_text", draw_receipt(rng, side, 3)),
     "receipt_total": _receipt("receipt_total", 1, 2, 3),
     "receipt_fields": _receipt("receipt_fields", 3, 7, 7),
     "receipt_goods": lambda rng, side: receipt_goods("receipt_goods", rng, side),

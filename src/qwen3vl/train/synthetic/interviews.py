@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from qwen3vl.train.synthetic import clips, scene_questions
+from qwen3vl.train.synthetic import clips, forms, reading, scene_questions
 from qwen3vl.train.synthetic.arrange import Scene
 from qwen3vl.train.synthetic.sample import Mark, NumberTruth, Side, SyntheticSample, Task
 from qwen3vl.train.synthetic.scene_questions import Asker, chosen
@@ -118,10 +118,28 @@ def clip_interview(rng: random.Random, side: Side) -> SyntheticSample:
     return chained("interview_clip", list(singles.values()))
 
 
+def receipt_interview(rng: random.Random, side: Side) -> SyntheticSample:
+    """Its text, then some of its fields, and others."""
+    receipt = forms.draw_receipt(rng, side, 3)
+    singles = [forms.receipt_fields("", receipt, least, 3, rng) for least in (1, 2, 3)]
+    different = {str(single.messages[-1].content[-1]): single for single in singles}
+    return chained("interview_receipt", [forms.receipt_text("", receipt), *different.values()])
+
+
+def text_interview(rng: random.Random, side: Side) -> SyntheticSample:
+    """A block of text, then where its words or lines stand."""
+    sheet = reading.block(rng, side)
+    level = rng.choice(("word", "word", "line"))
+    said = reading.read_all("", lambda *_: sheet, rng, side)
+    return chained("interview_text", [said, reading.spot("", lambda *_: sheet, level, rng, side)])
+
+
 TASKS: dict[str, Task] = {
     "interview_small": small_interview,
     "interview_scene": scene_interview,
     "interview_screen": screen_interview,
     "interview_clicks": click_interview,
     "interview_clip": clip_interview,
+    "interview_receipt": receipt_interview,
+    "interview_text": text_interview,
 }

@@ -196,8 +196,9 @@ def print_receipt(rng: random.Random, side: Side, made: Sale) -> Printed:
     kinds: tuple[Kind, ...] = ("mono",) if rng.random() < 0.6 else ("plain",)
     needed = made.money.text(0) + made.company + made.street + made.city + "".join(g.name for g in made.goods)
     face = pick_face(rng, side, kinds, needed + needed.upper())
-    size = rng.choice((10, 11, 12, 13, 14))
-    roll = Roll(rng.choice((224, 256, 288, 320, 352)), rng.randint(8, 18), face, size, rng.uniform(1.2, 1.45))
+    size = rng.choice((10, 11, 12, 13, 14, 16, 18, 21))
+    width = round(rng.choice((224, 256, 288, 320, 352)) * max(1.0, size / 12))
+    roll = Roll(width, rng.randint(8, 18), face, size, rng.uniform(1.2, 1.45))
     printed: dict[str, str] = {}
     _head(rng, roll, style, made, printed)
     roll.rule(style.rule)

@@ -75,6 +75,11 @@ class Roll:
     def gap(self, share: float = 0.5) -> None:
         self.rows.append(Row((), round(self.size * share)))
 
+    def text(self) -> str:
+        """What the rows say, a line each."""
+        said = (" ".join(cell.text for cell in row.cells if cell.text) for row in self.rows)
+        return "\n".join(filter(None, said))
+
     def fits(self, text: str, share: float = 1.0, scale: float = 1.0) -> bool:
         """Whether a text can be set in that share of the width, in this face."""
         font = self.font(scale)
