@@ -93,15 +93,15 @@ void steps(int is_bf16) {
   say("gelu", is_bf16, out);
 }
 
-// Without and with a cache of T and, with `kept`, of int8.
+// Into a cache of float32, bfloat16 or int8 (kv_type 0 to 2).
 template <class T, class A>
-void turn(int is_bf16, bool kept) {
+void turn(int is_bf16, int kv_type) {
   const int64_t tokens = 3, heads = 4, kv_heads = 2, size = 72, slots = 5;
   auto q = drawn<T>(tokens * heads * size), k = drawn<T>(tokens * kv_heads * size);
   const auto v = drawn<T>(tokens * kv_heads * size), q_weight = drawn<T>(size), k_weight = drawn<T>(size);
   const auto cosine = drawn<A>(tokens * size), sine = drawn<A>(tokens * size);
   const int64_t at[] = {4, 0, 2};
-  std::vector<uint8_t> keys(kv_heads * slots * size * sizeof(T)), values(keys.size());
+  std::vector<uint8_t> keys(kv_heads * slots * size * sizeof(float)), values(keys.size());
   std::vector<float> key_scales(kv_heads * slots), value_scales(kv_heads * slots);
   Qwen3vlTurn call{};
   call.q = q.data(), call.k = k.data(), call.v = v.data(), call.is_bf16 = is_bf16, call.tokens = tokens;
@@ -110,14 +110,14 @@ void turn(int is_bf16, bool kept) {
   call.q_weight = q_weight.data(), call.k_weight = k_weight.data(), call.eps = 1e-6;
   call.cosine = cosine.data(), call.sine = sine.data(), call.angles_are_bf16 = sizeof(A) == 2, call.slots = at;
   call.keys = keys.data(), call.values = values.data(), call.cache_head = slots * size, call.cache_slot = size;
-  if (kept) call.key_scales = key_scales.data(), call.value_scales = value_scales.data();
+  call.kv_type = kv_type, call.key_scales = key_scales.data(), call.value_scales = value_scales.data();
   call.scale_head = slots;
   qwen3vl_turn(&call);
   say("turn q", is_bf16, q);
   say("turn k", is_bf16, k);
-  say("turn keys", kept, keys);
-  say("turn values", kept, values);
-  say("turn scales", kept, value_scales);
+  say("turn keys", kv_type, keys);
+  say("turn values", kv_type, values);
+  say("turn scales", kv_type, value_scales);
 }
 
 // Unpacked weights. Portable C++ has no kernel for them: the digest is then of what the definition gives.
@@ -227,14 +227,15 @@ int main(int, char** arguments) {
         for (const bool causal : {true, false}) {
           attention<float, float>(0, 0, fresh, size, neighbours, causal);
           attention<uint16_t, uint16_t>(1, 1, fresh, size, neighbours, causal);
+          attention<float, uint16_t>(0, 1, fresh, size, neighbours, causal);
           attention<float, int8_t>(0, 2, fresh, size, neighbours, causal);
         }
   steps<float>(0);
   steps<uint16_t>(1);
-  for (const bool kept : {false, true}) {
-    turn<float, float>(0, kept);
-    turn<uint16_t, float>(1, kept);
-    turn<uint16_t, uint16_t>(1, kept);
+  for (const int kv_type : {0, 1, 2}) {
+    turn<float, float>(0, kv_type);
+    turn<uint16_t, float>(1, kv_type);
+    turn<uint16_t, uint16_t>(1, kv_type);
   }
   for (const int64_t m : {1, 2, 5}) {
     few_rows(0, m);

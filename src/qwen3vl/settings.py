@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from qwen3vl.errors import InvalidParams
 
+KvDtype = Literal["model", "bfloat16", "int8"]  # of kept keys and values; "model": what the model computes in
+
 
 @dataclass(frozen=True, slots=True)
 class MediaOptions:

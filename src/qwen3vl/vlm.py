@@ -23,7 +23,7 @@ from qwen3vl.model.quantize import Quantization
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.processor.fetch import MediaPolicy
 from qwen3vl.processor.processor import Processor
-from qwen3vl.settings import MediaOptions, SamplingParams
+from qwen3vl.settings import KvDtype, MediaOptions, SamplingParams
 from qwen3vl.turns import chat_params, chat_turn, sampling_params, user_turn
 from qwen3vl.types import (
     Completion,
@@ -50,7 +50,7 @@ def load(
     quantize: Literal["int8", "int4"] | None = None,
     max_context: int | None = None,
     kv_memory: int | str | None = None,
-    kv_dtype: Literal["int8"] | None = None,
+    kv_dtype: KvDtype | None = None,
     vision_cache: int | str = "1GiB",
     deterministic: bool = False,
     attention: str | None = None,
@@ -72,7 +72,8 @@ def load(
         max_context: bound on prompt + answer in tokens; stating it lifts the bound on positions.
         kv_memory: bytes, or "4GiB", for the keys and values of all requests; None: a share of what is free when
             the weights are loaded.
-        kv_dtype: "int8" holds about twice the tokens in them, at a small error.
+        kv_dtype: of them. "int8" holds about twice the tokens of "bfloat16", at a small error; "model" keeps what the
+            model computes in. None: "bfloat16" for int4 and int8 weights, else "model".
         vision_cache: bytes, or "1GiB", for what the vision tower made of earlier pictures and videos.
         deterministic: a request's tokens and log-probabilities do not depend on what else is running, or on what
             the caches hold, to the last bit; slower.

@@ -64,12 +64,13 @@ def test_worked_example() -> None:
     assert parse_bytes("4GiB") // per_token == 29_127 and num_blocks(parse_bytes("4GiB"), per_token, 16) == 1820
     assert kv_bytes_per_token(text, torch.bfloat16, "int8") == 36 * 8 * (128 + 4) * 2 == 76_032
     assert kv_bytes_per_token(text, torch.float32) == 2 * per_token
+    assert kv_bytes_per_token(text, torch.float32, "bfloat16") == per_token
 
 
 @pytest.mark.parametrize(("row", "name"), [("2B", "2b"), ("4B, 8B", "4b"), ("4B, 8B", "8b"), ("30B-A3B", "30b-a3b")])
 def test_the_table_of_the_docs(row: str, name: str) -> None:
     text, page = edition(name).text, (Path(__file__).parents[2] / "docs" / "engine.md").read_text(encoding="utf-8")
-    wide, narrow = (kv_bytes_per_token(text, torch.bfloat16, kv_dtype) for kv_dtype in (None, "int8"))
+    wide, narrow = (kv_bytes_per_token(text, torch.bfloat16, kv_dtype) for kv_dtype in ("model", "int8"))
     kib = " | ".join(f"{math.floor(size / 1024 + 0.5)} KiB" for size in (wide, narrow))
     assert f"| {row} | {kib} | {4 * GIB // wide:,} | {4 * GIB // narrow:,} |" in page
 

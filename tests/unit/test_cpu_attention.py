@@ -15,7 +15,7 @@ from qwen3vl.kernels.cpu.library import library
 from tests.isas import ISAS, using
 
 FLOAT, BF16, INT8 = torch.float32, torch.bfloat16, torch.int8
-TYPES = [(FLOAT, FLOAT), (BF16, BF16), (FLOAT, INT8), (BF16, INT8)]
+TYPES = [(FLOAT, FLOAT), (BF16, BF16), (FLOAT, BF16), (FLOAT, INT8), (BF16, INT8)]
 types = pytest.mark.parametrize(("dtype", "kv"), TYPES, ids=str)
 HEADS = [(4, 2, 64), (2, 1, 128), (16, 2, 8), (3, 3, 16), (4, 4, 72), (5, 1, 40), (2, 2, 36), (2, 1, 256), (8, 1, 32)]
 STEP = ((1, 0), (1, 300), (5, 0), (1, 127), (33, 17), (2, 255), (3, 126), (1, 128))  # (new tokens, tokens before them)

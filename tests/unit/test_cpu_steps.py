@@ -135,13 +135,14 @@ def test_turning_without_norm(dtype: torch.dtype, size: int) -> None:
 
 
 @dtypes
+@pytest.mark.parametrize("kept", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("tokens", [1, 3, 70])
 @pytest.mark.parametrize("size", [6, 128])
-def test_turning_and_keeping(dtype: torch.dtype, tokens: int, size: int) -> None:
+def test_turning_and_keeping(dtype: torch.dtype, kept: torch.dtype, tokens: int, size: int) -> None:
     q, k, v = (hostile(tokens, n * size, dtype, n).unflatten(-1, (n, size)) for n in (4, 2, 2))
     weights, rotary = (hostile(1, size, dtype, 8)[0], hostile(1, size, dtype, 9)[0]), angles(tokens, size, dtype)
     slots = torch.randperm(100, generator=torch.Generator().manual_seed(1))[:tokens]
-    pools = [torch.full((2, 100, size), 7.0, dtype=dtype) for _ in range(2)]
+    pools = [torch.full((2, 100, size), 7.0, dtype=kept) for _ in range(2)]
     given = q.clone(), k.clone()
     steps.turn_(q, k, v, rotary, (*weights, 1e-6), steps.Slots(slots, *pools))
     for mine, x, weight in zip((q, k), given, weights, strict=True):
@@ -149,7 +150,7 @@ def test_turning_and_keeping(dtype: torch.dtype, tokens: int, size: int) -> None
         normed = steps.rms_norm(x, weight, 1e-6)  # with the kernel's own norm it is the same to the bit
         assert torch.equal(mine, rotate(normed, *rotary))
     for pool, x in zip(pools, (k, v), strict=True):
-        assert torch.equal(pool[:, slots], x.transpose(0, 1))
+        assert torch.equal(pool[:, slots], x.transpose(0, 1).to(kept))
         rest = torch.ones(100, dtype=torch.bool)
         rest[slots] = False
         assert bool((pool[:, rest] == 7).all())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Literal
 
 import pytest
 import torch
@@ -24,6 +23,7 @@ from qwen3vl.model.deterministic import exact_silu, make_deterministic
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.model.tile_attention import runs_between
 from qwen3vl.model.vision import VisualFeatures
+from qwen3vl.settings import KvDtype
 from tests import models
 from tests.deterministic_models import by_torch, kinds, load, short_blocks  # noqa: F401
 from tests.models import Cached
@@ -48,7 +48,7 @@ def in_chunks(
     prompt: models.Prompt,
     sizes: Sequence[int],
     block_size: int = 16,
-    kv_dtype: Literal["int8"] | None = None,
+    kv_dtype: KvDtype | None = None,
 ) -> Tensor:
     cached = Cached.of(model, 1, len(prompt), block_size)
     cached.cache = model.new_cache(cached.cache.num_blocks, block_size, kv_dtype)
@@ -129,9 +129,10 @@ def test_the_ordinary_model_is_not() -> None:
     assert not torch.equal(in_chunks(model, prompt, [29]), models.prefill(model, [prompt])[0])
 
 
-def test_int8_cache() -> None:
+@pytest.mark.parametrize("kv_dtype", ["bfloat16", "int8"])
+def test_narrow_caches(kv_dtype: KvDtype) -> None:
     model, prompt = load("4b", torch.float32), prompts("4b")[0]
-    whole, *cut = (in_chunks(model, prompt, sizes, kv_dtype="int8") for sizes in ([100], [1, 60], [29]))
+    whole, *cut = (in_chunks(model, prompt, sizes, kv_dtype=kv_dtype) for sizes in ([100], [1, 60], [29]))
     assert all(torch.equal(whole, each) for each in cut)
     assert not torch.equal(whole, alone("4b", torch.float32, 0))
 

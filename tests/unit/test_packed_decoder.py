@@ -17,6 +17,7 @@ from qwen3vl.model.packed_decoder import MOST_TOKENS, PackedDecoder
 from qwen3vl.model.quantize import Quantization
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.model.random_model import random_model
+from qwen3vl.settings import KvDtype
 from tests import models
 
 NUM_TOKENS = (5, 1, 7)  # of three sequences, behind 20, 33 and 0
@@ -35,7 +36,7 @@ def new_model(bits: Literal[4, 8] = 4) -> Qwen3VL:
     return random_model(models.small_config("4b"), quantize=Quantization(bits))
 
 
-def new_pass(model: Qwen3VL, kv_dtype: Literal["int8"] | None = None) -> tuple[PagedKVCache, ForwardContext]:
+def new_pass(model: Qwen3VL, kv_dtype: KvDtype | None = None) -> tuple[PagedKVCache, ForwardContext]:
     cache = model.new_cache(16, 16, kv_dtype)
     tables = [BlockTable(16, blocks) for blocks in ((3, 1), (0, 2, 9), (5,))]
     past = [(table, 0, n) for table, n in zip(tables, (20, 33, 0), strict=True) if n]
@@ -57,9 +58,9 @@ def one_by_one(model: Qwen3VL, context: ForwardContext, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("kv_dtype", [None, "int8"])
+@pytest.mark.parametrize("kv_dtype", ["model", "bfloat16", "int8"])
 def test_same_bits_and_same_cache(
-    bits: Literal[4, 8], kv_dtype: Literal["int8"] | None, monkeypatch: pytest.MonkeyPatch
+    bits: Literal[4, 8], kv_dtype: KvDtype | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = new_model(bits)
     cache, context = new_pass(model, kv_dtype)
@@ -74,6 +75,15 @@ def test_same_bits_and_same_cache(
     assert torch.equal(one_by_one(model, new_pass(model, kv_dtype)[1], monkeypatch), expected)
     for layer, (k, v) in enumerate(zip(held[::2], held[1::2], strict=True)):
         assert all(torch.equal(mine, x) for mine, x in zip(again.gather(layer, slots_S), (k, v), strict=True))
+
+
+def test_keys_and_values_are_rounded_where_weights_are() -> None:
+    packed, plain = new_model(4), models.ours(models.small_folder("4b"))
+    assert (packed.usual_kv_dtype, plain.usual_kv_dtype) == ("bfloat16", "model")
+    kept = [model.new_cache(2).slots(0, torch.zeros(0, dtype=torch.int64)).keys_KXH.dtype for model in (packed, plain)]
+    assert kept == [torch.bfloat16, torch.float32]
+    k_KSH, _ = packed.new_cache(2).read(0, (0, 3))
+    assert k_KSH.dtype == torch.float32, "as the model computes"
 
 
 def test_what_goes_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,14 +18,14 @@ import torch
 
 from qwen3vl.bench.effort import Effort, decode_effort, prefill_effort, vision_effort
 from qwen3vl.engine.engine import Engine
-from qwen3vl.engine.memory import KvDtype, kv_bytes_per_token
+from qwen3vl.engine.memory import kv_bytes_per_token
 from qwen3vl.engine.sequence import Prompt
 from qwen3vl.engine.settings import EngineSettings
 from qwen3vl.engine.work import Work
 from qwen3vl.errors import InvalidParams, UnsupportedOption
 from qwen3vl.inputs import ModelInputs
 from qwen3vl.kernels.cpu.probe import READ_BYTES, Peaks, Prober
-from qwen3vl.settings import SamplingParams
+from qwen3vl.settings import KvDtype, SamplingParams
 from qwen3vl.turns import user_turn
 from qwen3vl.types import Timings
 from qwen3vl.vlm import VLM
@@ -136,7 +136,7 @@ def _round(handle: VLM, plan: Plan, number: int) -> Measured:
     model = handle.model
     width, height = plan.picture
     read, steps = _read_and_write(handle, plan, number)
-    kv = kv_bytes_per_token(model.config.text, model.dtype, plan.kv_dtype)
+    kv = kv_bytes_per_token(model.config.text, model.dtype, plan.kv_dtype or model.usual_kv_dtype)
     prefill = Figure("prefill", read, plan.prompt, "tokens", prefill_effort(model, plan.prompt))
     middle = plan.prompt + plan.steps // 2
     decode = Figure("decode", float(np.median(steps)), 1, "tokens", decode_effort(model, middle, kv))

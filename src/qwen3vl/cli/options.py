@@ -52,7 +52,11 @@ class ModelOptions:
         Option(metavar="SIZE", help="Memory for keys and values, as 4GiB or 512MiB [default: half of what is free]."),
     ] = None
     kv_dtype: Annotated[
-        str | None, Option(help="int8 holds about twice the tokens in that memory, a little less exactly.")
+        str | None,
+        Option(
+            help="Of keys and values: int8 (twice the tokens of bfloat16, a little less exactly), bfloat16 or model "
+            "(what it computes in) [default: bfloat16 for int4 and int8 weights, else model]."
+        ),
     ] = None
     vision_cache: Annotated[
         str, Option(metavar="SIZE", help="Memory for what was seen of earlier pictures and videos.")
@@ -65,7 +69,7 @@ class ModelOptions:
         check_choice("--source", self.source, ("huggingface", "modelscope"))
         check_choice("--dtype", self.dtype, ("auto", "float32", "bfloat16", "float16"))
         check_integer("--max-context", self.max_context, minimum=1)
-        check_choice("--kv-dtype", self.kv_dtype or "int8", ("int8",))
+        check_choice("--kv-dtype", self.kv_dtype or "int8", ("model", "bfloat16", "int8"))
         check_choice("--device-map", self.device_map or "auto", ("auto",))
         check_choice("--attention", self.attention or "sdpa", ("sdpa", "flash_attention_2"))
         self._check_quantize()

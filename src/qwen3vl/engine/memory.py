@@ -14,14 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from qwen3vl.config import TextConfig
 from qwen3vl.errors import InvalidParams
-
-KvDtype = Literal["int8"]
+from qwen3vl.settings import KvDtype
 
 SCALE_BYTES = 4  # of an int8 cache: float32, one for each token and head
 CPU_SHARE = 0.5  # of what is free: activations, pictures being prepared and other programs need some too
@@ -55,11 +53,11 @@ def format_bytes(size: int) -> str:
     return f"{size} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
 
 
-def kv_bytes_per_token(config: TextConfig, dtype: torch.dtype, kv_dtype: KvDtype | None = None) -> int:
-    """Keys and values of one token in all layers. See the top of the file."""
-    heads = config.num_hidden_layers * config.num_key_value_heads
-    head_bytes = config.head_dim * dtype.itemsize if kv_dtype is None else config.head_dim + SCALE_BYTES
-    return 2 * heads * head_bytes
+def kv_bytes_per_token(config: TextConfig, dtype: torch.dtype, kv_dtype: KvDtype = "model") -> int:
+    """Keys and values of one token in all layers of a model that computes in `dtype`. See the top of the file."""
+    heads, size = config.num_hidden_layers * config.num_key_value_heads, config.head_dim
+    of_a_head = {"model": size * dtype.itemsize, "bfloat16": size * 2, "int8": size + SCALE_BYTES}
+    return 2 * heads * of_a_head[kv_dtype]
 
 
 def num_blocks(kv_memory: int, bytes_per_token: int, block_size: int) -> int:

@@ -83,7 +83,7 @@ class Capacity:
     ) -> Capacity:
         """`dtype` is the model's; `cache_tokens` follow from the number of blocks that were made."""
         text, stated = config.text, settings.max_context
-        per_token = kv_bytes_per_token(text, dtype, settings.kv_dtype)
+        per_token = kv_bytes_per_token(text, dtype, settings.kv_dtype or "model")
         as_int8 = cache_tokens * per_token // kv_bytes_per_token(text, dtype, "int8")
         return cls(
             context_tokens=stated or text.max_position_embeddings,
@@ -92,7 +92,7 @@ class Capacity:
             bytes_per_token=per_token,
             media_bytes=media_bytes,
             native_context=text.max_position_embeddings,
-            int8_cache_tokens=as_int8 if settings.kv_dtype is None else None,
+            int8_cache_tokens=as_int8 if settings.kv_dtype != "int8" else None,
         )
 
     def room(self, needs: Needs) -> int:

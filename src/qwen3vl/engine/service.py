@@ -288,8 +288,9 @@ class Service:
             raise InvalidRequest("the model is closed")
 
     def _engine(self, model: Qwen3VL) -> tuple[Engine, Capacity]:
-        settings, text = self.settings, self.config.text
-        per_token = kv_bytes_per_token(text, model.dtype, settings.kv_dtype)
+        kv_dtype, text = self.settings.kv_dtype or model.usual_kv_dtype, self.config.text
+        settings = replace(self.settings, kv_dtype=kv_dtype)
+        per_token = kv_bytes_per_token(text, model.dtype, kv_dtype)
         memory = settings.kv_memory
         if memory is None:
             device = model.device

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 from qwen3vl.errors import InvalidParams
-from qwen3vl.settings import check_integer, check_number
+from qwen3vl.settings import KvDtype, check_choice, check_integer, check_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,8 @@ class EngineSettings:
         max_batched_tokens: tokens per pass: bounds activations, however long a prompt.
         max_sequences: answers that are worked on at the same time; more wait.
         kv_memory: bytes for keys and values; None: what the machine can spare (engine/memory.py).
-        kv_dtype: None: the model's own; "int8": a byte per value and a scale per token and head.
+        kv_dtype: "model": what it computes in; "bfloat16"; "int8": a byte per value and a scale per token and head;
+            None: "bfloat16" for int4 and int8 weights, else "model".
         vision_cache_bytes: kept outputs of the vision tower, so that no picture is looked at twice.
         prefix_cache: keep the blocks of what was read for later prompts that begin alike.
         reading_share: of the time, while streamed answers grow, that reading prompts and pictures may take:
@@ -31,7 +32,7 @@ class EngineSettings:
     max_batched_tokens: int = 2048
     max_sequences: int = 64
     kv_memory: int | None = None
-    kv_dtype: Literal["int8"] | None = None
+    kv_dtype: KvDtype | None = None
     vision_cache_bytes: int = 1 << 30
     prefix_cache: bool = True
     reading_share: float = 0.5
@@ -45,8 +46,7 @@ class EngineSettings:
         check_integer("kv_memory", self.kv_memory, minimum=1)
         check_integer("max_context", self.max_context, minimum=1)
         check_number("reading_share", self.reading_share, 0, 1, required=True, open_low=True)
-        if self.kv_dtype not in (None, "int8"):
-            raise InvalidParams(f"kv_dtype={self.kv_dtype!r} is not known: None (the model's own) or 'int8'")
+        check_choice("kv_dtype", self.kv_dtype or "model", get_args(KvDtype))
         if self.max_sequences > self.max_batched_tokens:
             raise InvalidParams(
                 f"max_sequences={self.max_sequences} is above max_batched_tokens={self.max_batched_tokens}: "

@@ -27,6 +27,7 @@ class PagedKVCache:
     All of it is laid out at once: on a CPU, memory that was never written to costs nothing.
 
     Args:
+        dtype: of what is kept.
         devices: of each layer.
 
     Attributes:
@@ -48,8 +49,8 @@ class PagedKVCache:
     def write(self, layer: int, slots_T: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> None:
         """Put the tokens' keys and values into their slots."""
         slots_T = slots_T.to(k_TKH.device)
-        self._keys_KXH[layer].index_copy_(1, slots_T, k_TKH.transpose(0, 1))
-        self._values_KXH[layer].index_copy_(1, slots_T, v_TKH.transpose(0, 1))
+        for x_TKH, pool_KXH in ((k_TKH, self._keys_KXH[layer]), (v_TKH, self._values_KXH[layer])):
+            pool_KXH.index_copy_(1, slots_T, x_TKH.transpose(0, 1).to(pool_KXH.dtype))
 
     def slots(self, layer: int, slots_T: Tensor) -> Slots:
         """Where `write` puts keys and values, for kernels that do it themselves."""
@@ -80,6 +81,29 @@ class PagedKVCache:
     def _all_pools(self) -> tuple[Tensor, ...]:
         """Everything that is kept by slot, along axis 1."""
         return (*self._keys_KXH, *self._values_KXH)
+
+
+class RoundedKVCache(PagedKVCache):
+    """PagedKVCache of bfloat16 for a model that computes in float32: half the memory, values off by at most 1 in 256.
+
+    What is read is of float32, and a copy: `max_read` bounds how much of it there is at a time.
+    """
+
+    max_read = 1024
+
+    def __init__(
+        self, config: TextConfig, num_blocks: int, block_size: int, dtype: torch.dtype, devices: Sequence[torch.device]
+    ) -> None:
+        super().__init__(config, num_blocks, block_size, torch.bfloat16, devices)
+        self._dtype = dtype
+
+    def read(self, layer: int, run: Run) -> tuple[Tensor, Tensor]:
+        k_KSH, v_KSH = super().read(layer, run)
+        return k_KSH.to(self._dtype), v_KSH.to(self._dtype)
+
+    def gather(self, layer: int, slots_S: Tensor) -> tuple[Tensor, Tensor]:
+        k_KSH, v_KSH = super().gather(layer, slots_S)
+        return k_KSH.to(self._dtype), v_KSH.to(self._dtype)
 
 
 class BlockTable:

@@ -57,7 +57,7 @@ class PackedDecoder:
     @staticmethod
     def knows(layers: Decoder, cache: PagedKVCache) -> bool:
         """Whether the kernels know all that is in the layers, and the cache."""
-        return _slots(cache, 0).keys_KXH.dtype in (torch.float32, torch.int8) and all(map(_is_known, layers))
+        return _slots(cache, 0).keys_KXH.dtype in steps.KV_TYPES and all(map(_is_known, layers))
 
     def is_over(self, cache: PagedKVCache) -> bool:
         return self._cache() is cache
@@ -102,7 +102,7 @@ def _describe(layer: Any, cache: PagedKVCache) -> Layer:
         *(x.values.data_ptr() for x in packed),
         *(x.weight.data_ptr() for x in norms),
         norms[0].eps,
-        *(keys.data_ptr(), slots.values_KXH.data_ptr(), keys.stride(0), keys.stride(1)),
+        *(keys.data_ptr(), slots.values_KXH.data_ptr(), steps.KV_TYPES[keys.dtype], keys.stride(0), keys.stride(1)),
         *((None, None) if scales is None else (scales[0].data_ptr(), scales[1].data_ptr())),
         0 if scales is None else scales[0].stride(0),
     )

@@ -7,19 +7,21 @@ C values of a patch, R rows of logits, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from qwen3vl.config import ModelConfig
 from qwen3vl.model.attention import ForwardContext, make_attention
-from qwen3vl.model.cache import PagedKVCache
+from qwen3vl.model.cache import PagedKVCache, RoundedKVCache
 from qwen3vl.model.fusion import Fused, fuse, placeholders
 from qwen3vl.model.int8_cache import Int8KVCache
 from qwen3vl.model.layers import Linear
+from qwen3vl.model.packed_layers import PackedMatrix
 from qwen3vl.model.text import TextAttention, TextModel
 from qwen3vl.model.vision import Grid, VisionAttention, VisionTower, VisualFeatures, run_to_end
+from qwen3vl.settings import KvDtype
 
 T = TypeVar("T")
 
@@ -64,14 +66,19 @@ class Qwen3VL(nn.Module):
             if isinstance(module, (TextAttention, VisionAttention)):
                 module.attention = attention
 
-    def new_cache(self, num_blocks: int, block_size: int = 16, kv_dtype: Literal["int8"] | None = None) -> PagedKVCache:
-        """Room for the keys and values of num_blocks x block_size tokens, each layer's where the layer is.
+    @property
+    def usual_kv_dtype(self) -> KvDtype:
+        """Of a decoder whose weights are rounded to 4 or 8 bits keys and values are rounded to bfloat16, which changes
+        much less; others keep their own type."""
+        packed = any(isinstance(module, PackedMatrix) for module in self.language_model.layers[0].modules())
+        return "bfloat16" if packed else "model"
 
-        `kv_dtype` None keeps them as the model computes them.
-        """
+    def new_cache(self, num_blocks: int, block_size: int = 16, kv_dtype: KvDtype | None = None) -> PagedKVCache:
+        """Room for the keys and values of num_blocks x block_size tokens, each layer's where the layer is."""
         layers = self.language_model.layers
         devices = [next(layer.parameters()).device for layer in layers]
-        kind = PagedKVCache if kv_dtype is None else Int8KVCache
+        rounded = RoundedKVCache if self.dtype == torch.float32 else PagedKVCache
+        kind = {"model": PagedKVCache, "bfloat16": rounded, "int8": Int8KVCache}[kv_dtype or self.usual_kv_dtype]
         return kind(self.config.text, num_blocks, block_size, self.dtype, devices)
 
     def encode_visuals(self, patches_PC: Tensor, frames: Sequence[Grid]) -> VisualFeatures:

@@ -1,6 +1,6 @@
 """The tower learns to see by itself: from every merged token linear heads must tell what lies inside it.
 
-    picture ──tower──► embeddings_MD ──SightHeads──► classes of its cells and patches, against synthetic/places.py
+    picture ──tower──► embeddings_MD ──SightHeads──► classes of its columns and patches, against synthetic/places.py
 
 From nothing, answers alone teach a tower very slowly: one word is said about a whole picture, by a decoder that cannot
 speak yet. Here each 32 x 32 pixels get their own truth, and no decoder runs. The heads are thrown away afterwards: what
@@ -36,13 +36,13 @@ from qwen3vl.train.parameters import ParameterGroup
 from qwen3vl.train.reports import Progress
 from qwen3vl.train.synthetic.icons import NAMES
 from qwen3vl.train.synthetic.palette import COLOUR_NAMES
-from qwen3vl.train.synthetic.places import CHARACTERS, COLUMNS, IGNORED, NOTHING, PARTS, ROWS, Places, draw_places
+from qwen3vl.train.synthetic.places import CHARACTERS, COLUMNS, IGNORED, NOTHING, PARTS, SLOTS, Places, draw_places
 from qwen3vl.train.synthetic.sample import Side
 from qwen3vl.train.synthetic.stream import in_processes
 
 WHAT = ("characters", "kinds", "colours", "edges", "middles")
 _CLASSES = (len(CHARACTERS) + 1, len(NAMES) + 1, len(COLOUR_NAMES) + 1, PARTS + 1, PARTS + 1)
-_PER_TOKEN = (ROWS * COLUMNS, 4, 4, 16, 2)
+_PER_TOKEN = (SLOTS * COLUMNS, 4, 4, 16, 2)
 EMBEDDING_SIZE = 0.2  # as embeddings of text become
 _NOTHING_WEIGHS = (
     0.05,
@@ -50,11 +50,11 @@ _NOTHING_WEIGHS = (
     0.3,
     1.0,
     1.0,
-)  # most cells are empty: with equal weights "nothing" is learnt, and nothing else
+)  # most slots are empty: with equal weights "nothing" is learnt, and nothing else
 
 
 class SightHeads(nn.Module):
-    """embeddings_MD -> logits of each kind of truth: (M, cells or patches, C)."""
+    """embeddings_MD -> logits of each kind of truth: (M, slots or patches, C)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class SightBatch(TrainBatch):
     """Pictures and what lies in them; there is no text.
 
     Attributes:
-        truths: of each of WHAT, classes of all merged tokens: int64 (M, cells or patches).
+        truths: of each of WHAT, classes of all merged tokens: int64 (M, slots or patches).
     """
 
     truths: tuple[Tensor, ...]

@@ -28,22 +28,26 @@ SETTINGS = VisionSettings(16, 2, 2, 1024, 1 << 20, (0.0,) * 3, (1.0,) * 3)  # ty
 
 
 def test_the_example_of_the_module() -> None:
-    boxes = np.array([[5, 4, 13, 20], [19, 12, 23, 28]])
+    boxes = np.array([[20, 26, 24, 28], [5, 8, 13, 20], [19, 8, 23, 20]])
     upper, lower = [0] * 8, [0] * 8
-    upper[2], lower[5] = CHARACTERS.index("H") + 1, CHARACTERS.index("i") + 1
-    assert characters_at("Hi", boxes, (1, 1)).tolist() == [upper + lower]
+    upper[2], upper[5], lower[5] = (CHARACTERS.index(c) + 1 for c in "Hi.")
+    assert characters_at(".Hi", boxes, (1, 1)).tolist() == [upper + lower]
 
 
 def test_characters_of_two_rows_and_two_columns_of_tokens() -> None:
-    """A centre at (40, 47) in 64 x 64: token 3 (row 1, column 1), its upper cells, column 8 // 4 = 2."""
-    found = characters_at("a", np.array([[38, 43, 42, 51]]), (2, 2))
+    """A centre at (40, 50) in 64 x 64: token 3 (row 1, column 1), its column 8 // 4 = 2."""
+    found = characters_at("a", np.array([[38, 48, 42, 52]]), (2, 2))
     assert [tuple(map(int, place)) for place in np.argwhere(found)] == [(3, 2)]
 
 
 def test_a_character_without_a_class_is_not_told_and_one_outside_counts_at_the_edge() -> None:
     found = characters_at("\u00e6Z", np.array([[2, 2, 4, 4], [30, 40, 40, 44]]), (1, 1))
-    assert found[0, 0] == IGNORED and found[0, 8 + 7] == CHARACTERS.index("Z") + 1
-    assert characters_at("ab", np.array([[8, 4, 10, 8], [9, 4, 11, 8]]), (1, 1))[0, 2] == IGNORED, "two in one cell"
+    assert found[0, 0] == IGNORED and found[0, 7] == CHARACTERS.index("Z") + 1
+
+
+def test_of_three_characters_in_a_column_the_upper_two_are_told() -> None:
+    found = characters_at("abc", np.array([[8, y, 10, y + 4] for y in (24, 4, 12)]), (1, 1))[0]
+    assert [CHARACTERS[found[at] - 1] for at in (2, 10)] == ["b", "c"] and (found > 0).sum() == 2
 
 
 def test_things_are_told_in_the_order_of_the_towers_patches() -> None:

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from qwen3vl.kernels.cpu.library import library
-
-_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+from qwen3vl.kernels.cpu.steps import KV_TYPES
 
 Run = tuple[int, int]  # slots from .. to, the second not included
 
@@ -93,7 +92,7 @@ def can_attend(q_TNH: Tensor, *keys: Tensor) -> bool:
     if kernels.qwen3vl_isa() == b"plain" and os.environ.get("QWEN3VL_CPU_KERNELS") != "plain":
         return False
     wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (q_TNH, *keys))
-    return not wants_gradient and all(x.device.type == "cpu" and x.dtype in _TYPES for x in (q_TNH, *keys))
+    return not wants_gradient and all(x.device.type == "cpu" and x.dtype in KV_TYPES for x in (q_TNH, *keys))
 
 
 def attend(
@@ -123,9 +122,9 @@ def attend(
     assert k_scale is None or (k_scale.stride() == v_scale.stride() and k_scale.stride(1) == 1)  # type: ignore[union-attr]
     call = _Call(
         *(q_TNH.data_ptr(), out_TNH.data_ptr()),
-        *(_TYPES[q_TNH.dtype], q_TNH.stride(0), q_TNH.stride(1), num_heads * size, size),
+        *(KV_TYPES[q_TNH.dtype], q_TNH.stride(0), q_TNH.stride(1), num_heads * size, size),
         *(k_KXH.data_ptr(), v_KXH.data_ptr()),
-        *(_TYPES[k_KXH.dtype], k_KXH.stride(1), k_KXH.stride(0), v_KXH.stride(1), v_KXH.stride(0)),
+        *(KV_TYPES[k_KXH.dtype], k_KXH.stride(1), k_KXH.stride(0), v_KXH.stride(1), v_KXH.stride(0)),
         *(None if x is None else x.data_ptr() for x in (k_scale, v_scale)),
         *(0 if k_scale is None else k_scale.stride(0), num_heads, num_kv_heads, size, len(plan.sequences_S5)),
         *(plan.sequences_S5.ctypes.data, plan.runs_R2.ctypes.data),

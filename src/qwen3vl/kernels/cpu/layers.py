@@ -17,7 +17,7 @@ class Layer(ctypes.Structure):
         *((name, c_void_p) for name in ("input_norm", "post_norm", "q_norm", "k_norm")),
         ("eps", c_double),
         *((name, c_void_p) for name in ("keys", "values")),
-        *((name, c_int64) for name in ("cache_head", "cache_slot")),
+        *((name, c_int64) for name in ("kv_type", "cache_head", "cache_slot")),
         *((name, c_void_p) for name in ("key_scales", "value_scales")),
         ("scale_head", c_int64),
     ]

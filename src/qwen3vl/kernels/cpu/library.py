@@ -19,7 +19,7 @@ import torch
 
 from qwen3vl.errors import InvalidParams
 
-ABI_VERSION = 5
+ABI_VERSION = 6
 _NAME = "libqwen3vl_cpu.dylib" if sys.platform == "darwin" else "libqwen3vl_cpu.so"
 _SIGNATURES = {
     "qwen3vl_abi_version": (c_int, []),

@@ -18,6 +18,7 @@ from torch import Tensor
 from qwen3vl.kernels.cpu.library import library
 
 _TYPES = (torch.float32, torch.bfloat16)
+KV_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}  # of a cache, in csrc/qwen3vl_cpu.h
 MOST_HEAD = 512  # values of a head, in csrc/steps_rows.h
 
 
@@ -66,7 +67,7 @@ def gelu_tanh_(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Where the tokens' keys and values are kept: of the queries' type, or int8 with scales."""
+    """Where the tokens' keys and values are kept: as float32, as bfloat16, or as int8 with scales."""
 
     slots_T: Tensor
     keys_KXH: Tensor
@@ -86,7 +87,7 @@ class _Turn(ctypes.Structure):
         *((name, c_void_p) for name in ("cosine", "sine")),
         ("angles_are_bf16", c_int64),
         *((name, c_void_p) for name in ("slots", "keys", "values")),
-        *((name, c_int64) for name in ("cache_head", "cache_slot")),
+        *((name, c_int64) for name in ("kv_type", "cache_head", "cache_slot")),
         *((name, c_void_p) for name in ("key_scales", "value_scales")),
         ("scale_head", c_int64),
     ]
@@ -133,8 +134,9 @@ def _set_slots(turn: _Turn, slots: Slots, v_TKH: Tensor) -> None:
     assert slots.slots_T.dtype == torch.int64 and slots.slots_T.is_contiguous() and slots.slots_T.numel() == turn.tokens
     assert v_TKH.stride(2) == 1 and v_TKH.stride(1) == turn.size, v_TKH.stride()
     assert keys.shape == values.shape and keys.stride() == values.stride() and keys.stride(2) == 1, keys.stride()
-    assert keys.dtype == values.dtype == (v_TKH.dtype if scales is None else torch.int8), (keys.dtype, v_TKH.dtype)
+    assert keys.dtype == values.dtype and (keys.dtype == torch.int8) == (scales is not None), (keys.dtype, values.dtype)
     turn.slots, turn.keys, turn.values = slots.slots_T.data_ptr(), keys.data_ptr(), values.data_ptr()
+    turn.kv_type = KV_TYPES[keys.dtype]
     turn.cache_head, turn.cache_slot = keys.stride(0), keys.stride(1)
     if scales is not None:
         turn.key_scales, turn.value_scales = scales[0].data_ptr(), scales[1].data_ptr()

@@ -1,13 +1,13 @@
 """What lies where in a picture, told for every merged token: the truth that a tower can learn to see from alone.
 
-A merged token sees 32 x 32 pixels. Of each of its sixteen cells, 4 pixels wide and 16 high, it is told which character
-has its centre there; of its four patches, which thing covers them, in which colour, and where that thing's edges are;
-of itself, where in the picture it lies.
+A merged token sees 32 x 32 pixels. Of each of its eight columns of 4 pixels it is told which characters have their
+centres there, the first from the top and the second; of its four patches, which thing covers them, in which colour, and
+where that thing's edges are; of itself, where in the picture it lies.
 
-    "Hi" in a picture of 32 x 32, the centre of H at (9, 12), of i at (21, 20):     0 0 H 0 0 0 0 0     9 // 4 = 2
-                                                                                    0 0 0 0 0 i 0 0    21 // 4 = 5
+    "Hi" over "." in 32 x 32, centres at x = 9, 21 and 22:      0 0 H 0 0 i 0 0      9 // 4 = 2
+                                                                0 0 0 0 0 . 0 0     21 // 4 = 22 // 4 = 5
 
-Shape names: M merged tokens, row by row; S cells of a token, row by row.
+Shape names: M merged tokens, row by row; S slots of a token: first the upper ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from qwen3vl.train.synthetic.sides import rng_of
 
 CHARACTERS = "".join(map(chr, range(33, 127))) + "€£°·–—’“”"
 PATCH = TOKEN // 2
-ROWS, COLUMNS = 2, 8  # of cells in a merged token
+SLOTS, COLUMNS = 2, 8  # characters of a column that are told; of a merged token
 COVERED = 1 / 3  # of a patch
 PARTS = 32  # that a side of the picture is cut into to say where something is
 NOTHING, IGNORED = 0, -100  # classes; those of characters, kinds and colours begin at 1
@@ -104,7 +104,7 @@ def of_scene(rng: random.Random, side: Side) -> Places:
     scene = compose(rng, side, [draw_spec(rng, names, colours) for _ in range(count)], (size[0], size[1]), theme)
     tokens = (size[1] // TOKEN, size[0] // TOKEN)
     kinds_M4, colours_M4, edges_ME = things_at(scene.things, tokens)
-    untold = np.full((len(kinds_M4), ROWS * COLUMNS), IGNORED, np.int16)
+    untold = np.full((len(kinds_M4), SLOTS * COLUMNS), IGNORED, np.int16)
     picture = np.asarray(scene.picture.convert("RGB"))
     return Places(picture, untold, kinds_M4, colours_M4, edges_ME, middles_at(tokens))
 
@@ -112,17 +112,18 @@ def of_scene(rng: random.Random, side: Side) -> Places:
 def characters_at(text: str, boxes: np.ndarray, tokens: tuple[int, int]) -> np.ndarray:
     """-> classes (M, 16) of characters with these boxes (pixels), in a picture of so many tokens (down, across).
 
-    A cell with a character that is not in CHARACTERS, or with two, is not told. Centres that a tilt moved outside count
-    at the edge.
+    A character that is not in CHARACTERS leaves its slot untold. Centres that a tilt moved outside count at the edge.
     """
     height, width = tokens[0] * TOKEN, tokens[1] * TOKEN
-    cells = np.zeros((tokens[0] * ROWS, tokens[1] * COLUMNS), np.int16)
-    for character, (x1, y1, x2, y2) in zip(text, boxes, strict=True):
-        x, y = (int(min(max(centre, 0), end - 1)) for centre, end in (((x1 + x2) / 2, width), ((y1 + y2) / 2, height)))
-        at = y * ROWS // TOKEN, x * COLUMNS // TOKEN
-        cells[at] = _CHARACTER.get(character, IGNORED) if cells[at] == NOTHING else IGNORED
-    by_token = cells.reshape(tokens[0], ROWS, tokens[1], COLUMNS).swapaxes(1, 2)
-    return by_token.reshape(-1, ROWS * COLUMNS)
+    slots = np.zeros((tokens[0], tokens[1] * COLUMNS, SLOTS), np.int16)
+    middles = np.clip((boxes[:, :2] + boxes[:, 2:]) / 2, 0, (width - 1, height - 1)).astype(int)
+    for at in np.argsort(middles[:, 1], kind="stable"):
+        x, y = middles[at]
+        column = slots[y // TOKEN, x * COLUMNS // TOKEN]
+        free = np.flatnonzero(column == NOTHING)[:1]
+        column[free] = _CHARACTER.get(text[at], IGNORED)
+    by_token = slots.reshape(tokens[0], tokens[1], COLUMNS, SLOTS).swapaxes(2, 3)
+    return by_token.reshape(-1, SLOTS * COLUMNS)
 
 
 def middles_at(tokens: tuple[int, int]) -> np.ndarray:

@@ -34,14 +34,15 @@ void run_layer(const Qwen3vlLayer& l, const Qwen3vlPass& p, Rooms& r) {
   turn.q_token = wide, turn.k_token = turn.v_token = narrow;
   turn.q_weight = l.q_norm, turn.k_weight = l.k_norm, turn.eps = l.eps;
   turn.cosine = p.cosine, turn.sine = p.sine, turn.slots = p.slots;
-  turn.keys = l.keys, turn.values = l.values, turn.cache_head = l.cache_head, turn.cache_slot = l.cache_slot;
+  turn.keys = l.keys, turn.values = l.values, turn.kv_type = l.kv_type;
+  turn.cache_head = l.cache_head, turn.cache_slot = l.cache_slot;
   turn.key_scales = l.key_scales, turn.value_scales = l.value_scales, turn.scale_head = l.scale_head;
   qwen3vl_turn(&turn);
 
   Qwen3vlAttention a = {};
   a.q = r.q.data(), a.out = r.attended.data();
   a.q_token = a.out_token = wide, a.q_head = a.out_head = l.size;
-  a.k = l.keys, a.v = l.values, a.kv_type = l.key_scales == nullptr ? 0 : 2;
+  a.k = l.keys, a.v = l.values, a.kv_type = l.kv_type;
   a.k_slot = a.v_slot = l.cache_slot, a.k_head = a.v_head = l.cache_head;
   a.k_scale = l.key_scales, a.v_scale = l.value_scales, a.scale_head = l.scale_head;
   a.num_heads = l.heads, a.num_kv_heads = l.kv_heads, a.size = l.size;

@@ -152,7 +152,7 @@ void multiply_all(int bits, const Qwen3vlMatrix* matrices, int64_t num_matrices,
 
 using namespace qwen3vl;
 
-int qwen3vl_abi_version() { return 5; }
+int qwen3vl_abi_version() { return 6; }
 const char* qwen3vl_isa() { return kernels->name; }
 void qwen3vl_set_threads(int count) { set_threads(count); }
 int qwen3vl_threads() { return num_threads(); }

@@ -84,8 +84,8 @@ QWEN3VL_API int qwen3vl_attention_words(const Qwen3vlAttention* attention);
 QWEN3VL_API void qwen3vl_norm(int is_bf16, int mean_too, const void* x_RD, const void* delta_RD, const void* weight_D,
                               const void* bias_D, double eps, int64_t rows, int64_t size, void* sum_RD, void* out_RD);
 // Queries and keys, in place: each head is normalised (where there is a weight), then each pair (x[i], x[i + H / 2]) is
-// turned by its angle. With slots, keys and values are then put into a cache: of the same type, or, with scales, as int8
-// (see model/int8_cache.py). Strides are in elements; the heads of a token and the values of a head are neighbours.
+// turned by its angle. With slots, keys and values are then put into a cache: of the same type, rounded to bfloat16, or as
+// int8 (see model/int8_cache.py). Strides are in elements; the heads of a token and the values of a head are neighbours.
 struct Qwen3vlTurn {
   void *q, *k;
   const void* v;  // read only where there are slots
@@ -97,8 +97,9 @@ struct Qwen3vlTurn {
   int64_t angles_are_bf16;    // in bfloat16 every product is rounded, in float32 only the result
   const int64_t* slots;       // [T], or null
   void *keys, *values;        // [K, slots, H]
+  int64_t kv_type;            // of these: 0 float32, 1 bfloat16, 2 int8
   int64_t cache_head, cache_slot;
-  float *key_scales, *value_scales;  // [K, slots], or null
+  float *key_scales, *value_scales;  // [K, slots] of int8
   int64_t scale_head;
 };
 QWEN3VL_API void qwen3vl_turn(const Qwen3vlTurn* turn);
@@ -109,13 +110,14 @@ QWEN3VL_API void qwen3vl_swiglu(int is_bf16, const void* gate, int64_t gate_row,
 QWEN3VL_API void qwen3vl_gelu_tanh(int is_bf16, void* x, int64_t count);
 
 // Decoder layers with packed weights, one after the other, for few tokens: norm, projections, `turn` into the cache,
-// attention, output projection, norm, SwiGLU, each with its sum. All in float32; the cache is float32 or, with scales, int8.
+// attention, output projection, norm, SwiGLU, each with its sum. All in float32 but the cache.
 struct Qwen3vlLayer {
   int64_t bits, hidden, inner, heads, kv_heads, size;
   const uint8_t *q_proj, *k_proj, *v_proj, *o_proj, *gate_up, *down;
   const float *input_norm, *post_norm, *q_norm, *k_norm;
   double eps;
   void *keys, *values;  // as in Qwen3vlTurn
+  int64_t kv_type;
   int64_t cache_head, cache_slot;
   float *key_scales, *value_scales;
   int64_t scale_head;

@@ -126,10 +126,14 @@ void keep_token(const Qwen3vlTurn& turn, int64_t token, const T* x, void* values
   const int64_t slot = turn.slots[token];
   for (int64_t head = 0; head < turn.kv_heads; ++head, x += turn.size) {
     const int64_t at = head * turn.cache_head + slot * turn.cache_slot;
-    if (scales != nullptr) {
+    if (turn.kv_type == 2) {
       keep_int8(x, turn.size, static_cast<int8_t*>(values) + at, scales + head * turn.scale_head + slot);
+    } else if (turn.kv_type == 1) {
+      uint16_t* out = static_cast<uint16_t*>(values) + at;
+      pieces(turn.size, [&](int64_t i, int64_t count) { store_some(out + i, count, load_some(x + i, count)); });
     } else {
-      std::memcpy(static_cast<T*>(values) + at, x, size_t(turn.size) * sizeof(T));
+      float* out = static_cast<float*>(values) + at;
+      pieces(turn.size, [&](int64_t i, int64_t count) { store_some(out + i, count, load_some(x + i, count)); });
     }
   }
 }
