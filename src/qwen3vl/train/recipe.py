@@ -2,7 +2,7 @@
 
     OUT/new                       random weights and a tokenizer (small.py)
     OUT/see                       the tower alone learns what lies where (sight_run.py)
-    OUT/begin, OUT/widen, ...     the whole model answers, easy questions first (run.py)
+    OUT/begin, OUT/answer         the whole model answers, easy questions first (run.py)
     OUT/model                     the newest weights in bfloat16, ready to be used or packed
 
 `through` goes on where the last call stopped, inside a stage too. It may be stopped at any time and its newest
@@ -114,25 +114,21 @@ class Answering:
 
 
 _BEGIN = (
-    "interview_small=3,first_color=0.5,first_shape=0.5,first_place=0.5,first_count=0.5,read_glyph=2,read_glyphs=10,"
-    "read_word=25,read_line=8"
+    "interview_small=3,first_color=0.5,first_shape=0.5,first_place=0.5,first_count=0.5,read_glyph=1,read_glyphs=8,"
+    "read_word=25,read_line=12,read_block=1"
 )
-_WIDEN = (
-    "interview_scene=2,interview_small=0.5,interview_screen=1.5,interview_clip=0.7,interview_clicks=0.15,read_word=12,"
-    "read_line=35,read_line_hard=6,read_block=2,receipt_total=1.5,receipt_fields=0.3,form_short=0.5,table_html_small=0.3,"
-    "count=1,question_color=0.3,question_kind=0.3,question_place=0.3,question_presence=0.3,question_size=0.2,"
-    "question_relation=0.2,question_extreme=0.2,locate=0.3,widget_locate=0.3,clip_moment_small=0.3,caption=0.3"
-)
-_SETTLE = (
-    "interview_small=3,interview_scene=2,interview_screen=0.5,first_color=0.5,first_shape=0.5,first_place,first_count,"
-    "read_glyph,read_glyphs=5,read_word=20,read_line=20,read_line_hard=2,count=1.5,question_color,question_kind,"
-    "question_place,question_relation=0.5,locate_small,locate=0.5,widget_locate=0.5,receipt_total,clip_moment_small=0.5"
+_ANSWER = (
+    "interview_small=1.5,interview_scene=4,interview_screen=3,interview_clip=2,interview_clicks=0.6,interview_text=3,"
+    "interview_receipt=1.2,first_color=0.5,first_shape=0.5,first_place=1,first_count=1,read_glyphs=3,read_word=15,"
+    "read_line=40,read_line_hard=5,read_block=8,receipt_total=1.5,receipt_fields=0.5,receipt_text=0.4,form_short=1,"
+    "table_html_small=2,spot_words_scattered=1,spot_lines_scattered=0.5,count=4,question_color=0.7,question_kind=0.7,"
+    "question_place=0.7,question_presence=0.4,question_size=0.4,question_relation=0.4,question_extreme=0.4,"
+    "locate_small=0.7,locate=1,widget_locate=0.7,widget_click_small=0.15,clip_moment_small=0.7,caption=0.3"
 )
 STAGES: tuple[Stage, ...] = (
-    Seeing("see", 7500, 512, 4e-3, pictures=80_000),
-    Answering("begin", _BEGIN, 1500, 1536, 4e-3, tower=0.0),
-    Answering("widen", _WIDEN, 2000, 1536, 3e-3, tower=0.5, decay=0.0),
-    Answering("settle", _SETTLE, 1300, 1536, 3e-3, tower=0.5, decay=0.35),
+    Seeing("see", 9000, 512, 4e-3, pictures=80_000),
+    Answering("begin", _BEGIN, 1000, 3072, 4e-3, tower=0.0),
+    Answering("answer", _ANSWER, 4600, 3072, 3e-3, tower=0.5, decay=0.4),
 )
 
 
