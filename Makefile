@@ -40,9 +40,9 @@ sanitize: $(VENV)/.dev  ## the CPU kernels with the compiler's sanitizers (minut
 	bash scripts/sanitize_kernels.sh
 	bash scripts/sanitize_kernels.sh threads
 
-small-model: $(VENV)/.dev  ## train the small model from nothing (hours; goes on where it was stopped)
+small-model: $(VENV)/.dev  ## train the small model from nothing (hours; goes on where it was stopped; PROCESSES=2 for two cores)
 	bash scripts/training_packages.sh
-	$(BIN)/qwen3vl train small out/small-model
+	$(if $(PROCESSES),OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node $(PROCESSES) --no-python) $(BIN)/qwen3vl train small out/small-model
 
 clean:            ## remove what the demo and the caches left
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache .hypothesis
