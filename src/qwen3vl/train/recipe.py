@@ -127,7 +127,7 @@ _ANSWER = (
 )
 STAGES: tuple[Stage, ...] = (
     Seeing("see", 9000, 512, 4e-3, pictures=80_000),
-    Answering("begin", _BEGIN, 1000, 3072, 4e-3, tower=0.0),
+    Answering("begin", _BEGIN, 900, 3072, 4e-3, tower=0.0),
     Answering("answer", _ANSWER, 4600, 3072, 3e-3, tower=0.5, decay=0.4),
 )
 
