@@ -118,17 +118,17 @@ _BEGIN = (
     "read_word=25,read_line=12,read_block=1"
 )
 _ANSWER = (
-    "interview_small=1.5,interview_scene=4,interview_screen=3,interview_clip=2,interview_clicks=0.6,interview_text=3,"
+    "interview_small=1.5,interview_scene=4,interview_screen=3,interview_clip=2,interview_clicks=0.1,interview_text=3,"
     "interview_receipt=1.2,first_color=0.5,first_shape=0.5,first_place=1,first_count=1,read_glyphs=3,read_word=15,"
     "read_line=40,read_line_hard=5,read_block=8,receipt_total=1.5,receipt_fields=0.5,receipt_text=0.4,form_short=1,"
     "table_html_small=2,spot_words_scattered=1,spot_lines_scattered=0.5,count=4,question_color=0.7,question_kind=0.7,"
     "question_place=0.7,question_presence=0.4,question_size=0.4,question_relation=0.4,question_extreme=0.4,"
-    "locate_small=0.7,locate=1,widget_locate=0.7,widget_click_small=0.15,clip_moment_small=0.7,caption=0.3"
+    "locate_small=0.7,locate=1,widget_locate=0.7,widget_click_small=0.11,clip_moment_small=0.7,caption=0.3"
 )
 STAGES: tuple[Stage, ...] = (
     Seeing("see", 9000, 512, 4e-3, pictures=80_000),
     Answering("begin", _BEGIN, 900, 3072, 4e-3, tower=0.0),
-    Answering("answer", _ANSWER, 4600, 3072, 3e-3, tower=0.5, decay=0.4),
+    Answering("answer", _ANSWER, 2700, 3072, 3e-3, tower=0.5, decay=0.4),
 )
 
 
