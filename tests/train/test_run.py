@@ -199,12 +199,12 @@ def test_evaluation_during_the_run(data: Path, tmp_path: Path) -> None:
 
 def test_evaluation_leaves_out_what_is_too_long_where_that_is_skipped(data: Path, tmp_path: Path) -> None:
     given = {"steps": 1, "tokens_per_batch": 40}
-    with pytest.raises(DataError, match="has .* tokens, but a batch holds 40"):
+    with pytest.raises(DataError, match=r"has .* tokens, but a batch holds 40"):
         train(make(data, tmp_path / "a", {**given, "too_long": "error"}, eval_data=(str(data),)))
     recorder = Recorder()
     train(make(data, tmp_path / "b", {**given, "too_long": "skip"}, eval_data=(str(data),)), logs=[recorder])
     assert recorder.values[-1][1]["loss"] > 0
-    with pytest.raises(DataError, match="none of .* has at most 5 tokens"):
+    with pytest.raises(DataError, match=r"none of .* has at most 5 tokens"):
         train(make(data, tmp_path / "c", {**given, "tokens_per_batch": 5, "too_long": "skip"}, eval_data=(str(data),)))
 
 

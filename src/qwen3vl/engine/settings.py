@@ -18,8 +18,8 @@ class EngineSettings:
         max_batched_tokens: tokens per pass: bounds activations, however long a prompt.
         max_sequences: answers that are worked on at the same time; more wait.
         kv_memory: bytes for keys and values; None: what the machine can spare (engine/memory.py).
-        kv_dtype: "model": what it computes in; "bfloat16"; "int8": a byte per value and a scale per token and head;
-            None: "bfloat16" for int4 and int8 weights, else "model".
+        kv_dtype: "model": what it computes in; "bfloat16" (models of 16 bits: their own); "int8": a byte per value and
+            a scale per token and head; None: "bfloat16" for int4 and int8 weights, else "model".
         vision_cache_bytes: kept outputs of the vision tower, so that no picture is looked at twice.
         prefix_cache: keep the blocks of what was read for later prompts that begin alike.
         reading_share: of the time, while streamed answers grow, that reading prompts and pictures may take:

@@ -9,6 +9,7 @@ from qwen3vl.processor.resize import patchify
 from qwen3vl.processor.settings import VisionSettings
 from qwen3vl.train.synthetic.arrange import Thing
 from qwen3vl.train.synthetic.icons import NAMES
+from qwen3vl.train.synthetic.lines import MIN_LEAD, glyph_block
 from qwen3vl.train.synthetic.palette import COLOUR_NAMES
 from qwen3vl.train.synthetic.places import (
     CHARACTERS,
@@ -71,6 +72,16 @@ def test_middles_of_tokens() -> None:
 def test_a_small_thing_is_told_where_most_of_it_lies_and_in_front_of_a_larger_one() -> None:
     kinds, *_ = things_at([Thing(NAMES[0], "red", (14, 9, 20, 14)), Thing(NAMES[1], "blue", (0, 0, 32, 32))], (1, 1))
     assert kinds.tolist() == [[2, 1, 2, 2]]
+
+
+def test_a_block_has_a_box_for_every_character_and_lines_apart() -> None:
+    for index in range(30):
+        made = glyph_block(rng_of("train", 1, "block", index), "train", (192, 128))
+        assert made.picture.size == (192, 128) and len(made.boxes) == len("".join(made.text.split())) > 0
+        assert (made.boxes[:, :2] >= 0).all() and (made.boxes[:, 2:] <= (192, 128)).all()
+        ends = np.cumsum([len(line.replace(" ", "")) for line in made.text.split("\n")])
+        bottoms = [boxes[:, 3].max() for boxes in np.split(made.boxes, ends[:-1])]
+        assert (np.diff(bottoms) > MIN_LEAD / 2).all(), "of a line that has no deep letters, or of a tilted one"
 
 
 @pytest.mark.parametrize("side", ["train", "heldout"])
