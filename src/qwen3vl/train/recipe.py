@@ -62,21 +62,19 @@ class Stage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seeing:
-    """The tower alone, with `tokens` merged tokens a step, on the first `pictures` again and again."""
+    """The tower alone, with `tokens` merged tokens a step."""
 
     name: str
     steps: int
     tokens: int
     rate: float
-    pictures: int
 
     def go(self, base: Path, folder: Path, means: Means, go_on: bool) -> bool:
         settings = sight_settings(
             steps=means.steps(self.steps), tokens=self.tokens // means.ranks.size, lr=self.rate, seed=SEED,
             workers=means.workers, save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
         )  # fmt: skip
-        limit = -(-self.pictures // means.ranks.size) * means.ranks.size
-        run = SightRun(model=str(base), out=folder, settings=settings, limit=limit, device=means.device)
+        run = SightRun(model=str(base), out=folder, settings=settings, device=means.device)
         return see(SightRun.of_folder(folder) if go_on else run, go_on=go_on, logs=means.logs)[1]
 
 
@@ -126,9 +124,9 @@ _ANSWER = (
     "locate_small=0.7,locate=1,widget_locate=0.7,widget_click_small=0.11,clip_moment_small=0.7,caption=0.3"
 )
 STAGES: tuple[Stage, ...] = (
-    Seeing("see", 9000, 512, 4e-3, pictures=80_000),
-    Answering("begin", _BEGIN, 900, 3072, 4e-3, tower=0.0),
-    Answering("answer", _ANSWER, 2700, 3072, 3e-3, tower=0.5, decay=0.4),
+    Seeing("see", 13_000, 512, 4e-3),
+    Answering("begin", _BEGIN, 2500, 1536, 4e-3, tower=0.0),
+    Answering("answer", _ANSWER, 9000, 1536, 3e-3, tower=0.5, decay=0.4),
 )
 
 
