@@ -105,7 +105,7 @@ def held_out_loss(folder: Path, data: str, settings: TrainSettings) -> float:
     source = open_source((data,), None, settings, "heldout")
     encoder = Encoder(Processor.from_folder(folder), settings.media)
     model = load_model(folder, dtype="float32")
-    loss = HeldOutLoss(model, source, 1000, encoder, batch_loss, settings.tokens_per_batch)
+    loss = HeldOutLoss(model, source, 1000, encoder, batch_loss, settings)
     return loss(Progress())["loss"]
 
 

@@ -118,7 +118,16 @@ def test_printed_receipts_add_up() -> None:
             assert fields["change"] == made.money.text(made.cash - made.total)
 
 
-@pytest.mark.parametrize("task", forms.TASKS)
+def test_receipts_as_text_say_row_by_row_what_is_printed() -> None:
+    for sample in samples("receipt_text"):
+        assert isinstance(sample.truth, TextTruth) and sample.answer == sample.truth.text
+        rows = sample.truth.text.split("\n")
+        printed = [mark.label for mark in sample.marks]
+        assert all(rows) and " ".join(rows).split() == " ".join(printed).split()
+        assert all(inked(sample, mark.place) for mark in sample.marks), sample.key  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("task", sorted(set(forms.TASKS) - {"receipt_text"}))
 def test_key_information(task: str) -> None:
     for sample in samples(task):
         assert isinstance(sample.truth, FieldsTruth)
