@@ -70,7 +70,7 @@ def test_a_copied_block_has_its_scales() -> None:
 @pytest.mark.parametrize("num_tokens", [1, 7])
 def test_attention_is_that_over_what_is_read(scattered: bool, num_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """200 tokens read 13 at a time: more pieces than are joined at once; and never more than 13 of them made."""
-    monkeypatch.setattr(Int8KVCache, "max_read", 13)
+    monkeypatch.setattr("qwen3vl.model.cache.MOST_COPIED", 13)
     torch.manual_seed(0)
     table = BlockTable(4, range(99, -1, -2) if scattered else range(50))
     cache, past = new_cache(100, 4), 200 - num_tokens

@@ -18,6 +18,7 @@ from torch import Tensor
 from qwen3vl.config import TextConfig
 from qwen3vl.kernels.cpu.steps import Slots
 
+MOST_COPIED = 1024  # tokens that are read at a time where reading copies
 Run = tuple[int, int]  # slots from .. to, the second not included
 
 
@@ -27,24 +28,31 @@ class PagedKVCache:
     All of it is laid out at once: on a CPU, memory that was never written to costs nothing.
 
     Args:
-        dtype: of what is kept.
+        dtype: of what is read.
         devices: of each layer.
+        kept: type that the pools have; None: `dtype`. Of another one what is read is a copy.
 
     Attributes:
         max_read: tokens that may be read at a time; None: reading costs nothing, so there is no bound.
     """
 
-    max_read: int | None = None
-
     def __init__(
-        self, config: TextConfig, num_blocks: int, block_size: int, dtype: torch.dtype, devices: Sequence[torch.device]
+        self,
+        config: TextConfig,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        devices: Sequence[torch.device],
+        kept: torch.dtype | None = None,
     ) -> None:
         assert len(devices) == config.num_hidden_layers, (len(devices), config.num_hidden_layers)
         self.num_blocks, self.block_size = num_blocks, block_size
+        self.max_read = None if kept in (None, dtype) else MOST_COPIED
+        self._dtype, kept = dtype, kept or dtype
         shape = (config.num_key_value_heads, num_blocks * block_size, config.head_dim)
         with torch.inference_mode(False):  # else nobody could write to it outside of inference_mode
-            self._keys_KXH = [torch.empty(shape, dtype=dtype, device=device) for device in devices]
-            self._values_KXH = [torch.empty(shape, dtype=dtype, device=device) for device in devices]
+            self._keys_KXH = [torch.empty(shape, dtype=kept, device=device) for device in devices]
+            self._values_KXH = [torch.empty(shape, dtype=kept, device=device) for device in devices]
 
     def write(self, layer: int, slots_T: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> None:
         """Put the tokens' keys and values into their slots."""
@@ -57,15 +65,17 @@ class PagedKVCache:
         return Slots(slots_T, self._keys_KXH[layer], self._values_KXH[layer])
 
     def read(self, layer: int, run: Run) -> tuple[Tensor, Tensor]:
-        """-> k_KSH, v_KSH of neighbouring slots: views."""
+        """-> k_KSH, v_KSH of neighbouring slots: views, if they are kept in the type that is read."""
         start, end = run
-        return self._keys_KXH[layer][:, start:end], self._values_KXH[layer][:, start:end]
+        keys_KXH, values_KXH = self._keys_KXH[layer], self._values_KXH[layer]
+        return keys_KXH[:, start:end].to(self._dtype), values_KXH[:, start:end].to(self._dtype)
 
     def gather(self, layer: int, slots_S: Tensor) -> tuple[Tensor, Tensor]:
         """-> k_KSH, v_KSH of slots that lie anywhere: copies."""
         keys_KXH, values_KXH = self._keys_KXH[layer], self._values_KXH[layer]
         slots_S = slots_S.to(keys_KXH.device)
-        return keys_KXH.index_select(1, slots_S), values_KXH.index_select(1, slots_S)
+        k_KSH, v_KSH = keys_KXH.index_select(1, slots_S), values_KXH.index_select(1, slots_S)
+        return k_KSH.to(self._dtype), v_KSH.to(self._dtype)
 
     def copy_block(self, source: int, target: int) -> None:
         """Make block `target` equal to block `source`, in all layers."""
@@ -81,29 +91,6 @@ class PagedKVCache:
     def _all_pools(self) -> tuple[Tensor, ...]:
         """Everything that is kept by slot, along axis 1."""
         return (*self._keys_KXH, *self._values_KXH)
-
-
-class RoundedKVCache(PagedKVCache):
-    """PagedKVCache of bfloat16 for a model that computes in float32: half the memory, values off by at most 1 in 256.
-
-    What is read is of float32, and a copy: `max_read` bounds how much of it there is at a time.
-    """
-
-    max_read = 1024
-
-    def __init__(
-        self, config: TextConfig, num_blocks: int, block_size: int, dtype: torch.dtype, devices: Sequence[torch.device]
-    ) -> None:
-        super().__init__(config, num_blocks, block_size, torch.bfloat16, devices)
-        self._dtype = dtype
-
-    def read(self, layer: int, run: Run) -> tuple[Tensor, Tensor]:
-        k_KSH, v_KSH = super().read(layer, run)
-        return k_KSH.to(self._dtype), v_KSH.to(self._dtype)
-
-    def gather(self, layer: int, slots_S: Tensor) -> tuple[Tensor, Tensor]:
-        k_KSH, v_KSH = super().gather(layer, slots_S)
-        return k_KSH.to(self._dtype), v_KSH.to(self._dtype)
 
 
 class BlockTable:

@@ -26,13 +26,10 @@ class Int8KVCache(PagedKVCache):
     What is read is of `dtype`, and a copy: `max_read` bounds how much of it there is at a time.
     """
 
-    max_read = 1024
-
     def __init__(
         self, config: TextConfig, num_blocks: int, block_size: int, dtype: torch.dtype, devices: Sequence[torch.device]
     ) -> None:
-        super().__init__(config, num_blocks, block_size, torch.int8, devices)
-        self._dtype = dtype
+        super().__init__(config, num_blocks, block_size, dtype, devices, kept=torch.int8)
         shape = (config.num_key_value_heads, num_blocks * block_size, 1)
         with torch.inference_mode(False):
             self._key_scales_KX1 = [torch.empty(shape, device=device) for device in devices]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from qwen3vl.config import ModelConfig
 from qwen3vl.model.attention import ForwardContext, make_attention
-from qwen3vl.model.cache import PagedKVCache, RoundedKVCache
+from qwen3vl.model.cache import PagedKVCache
 from qwen3vl.model.fusion import Fused, fuse, placeholders
 from qwen3vl.model.int8_cache import Int8KVCache
 from qwen3vl.model.layers import Linear
@@ -77,9 +77,11 @@ class Qwen3VL(nn.Module):
         """Room for the keys and values of num_blocks x block_size tokens, each layer's where the layer is."""
         layers = self.language_model.layers
         devices = [next(layer.parameters()).device for layer in layers]
-        rounded = RoundedKVCache if self.dtype == torch.float32 else PagedKVCache
-        kind = {"model": PagedKVCache, "bfloat16": rounded, "int8": Int8KVCache}[kv_dtype or self.usual_kv_dtype]
-        return kind(self.config.text, num_blocks, block_size, self.dtype, devices)
+        kv_dtype = kv_dtype or self.usual_kv_dtype
+        if kv_dtype == "int8":
+            return Int8KVCache(self.config.text, num_blocks, block_size, self.dtype, devices)
+        kept = torch.bfloat16 if kv_dtype == "bfloat16" and self.dtype == torch.float32 else self.dtype
+        return PagedKVCache(self.config.text, num_blocks, block_size, self.dtype, devices, kept)
 
     def encode_visuals(self, patches_PC: Tensor, frames: Sequence[Grid]) -> VisualFeatures:
         """Run the vision tower, a bounded number of frames at a time. `frames` are their grids, in order."""
