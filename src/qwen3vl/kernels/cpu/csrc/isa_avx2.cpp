@@ -11,72 +11,104 @@
 namespace qwen3vl {
 namespace {
 
+constexpr int64_t kAhead = 1024;  // bytes
+
 inline __m256i broadcast4(const int8_t* q) {
   int32_t four;
   std::memcpy(&four, q, 4);
   return _mm256_set1_epi32(four);
 }
 
-// Eight rows (half a tile) times R tokens.
+// The dot products of one group: H halves (eight rows each, from half `First` on) times R tokens.
 //
 // vpmaddubsw adds two products of an unsigned and a signed byte in 16 bits. With nibbles (at most 15) and activations of
 // at most 127, eight such sums fit: 8 * 2 * 15 * 127 = 30,480. An int8 weight is therefore taken as two nibbles.
-template <int Bits, int R, int Half>
-inline void half_tile(const uint8_t* weights, const Activations& x, int64_t token, float* out) {
+template <int R, int H>
+inline void group4(const uint8_t* values, const int8_t* q, int64_t k, __m256i (&dot)[H][R]) {
   const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-  __m256 sum[R];
-  for (int m = 0; m < R; ++m) sum[m] = _mm256_setzero_ps();
+  for (int h = 0; h < H; ++h)
+    for (int m = 0; m < R; ++m) dot[h][m] = _mm256_setzero_si256();
+#pragma GCC unroll 4
+  for (int v = 0; v < 4; ++v) {
+#pragma GCC unroll 2
+    for (int h = 0; h < H; ++h) {
+      const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + v * kLine + h * 32));
+      const __m256i low = _mm256_and_si256(raw, mask), high = _mm256_and_si256(_mm256_srli_epi16(raw, 4), mask);
+      for (int m = 0; m < R; ++m) {
+        const int8_t* four = q + m * k + 4 * v;
+        dot[h][m] = _mm256_add_epi16(dot[h][m], _mm256_maddubs_epi16(low, broadcast4(four)));
+        dot[h][m] = _mm256_add_epi16(dot[h][m], _mm256_maddubs_epi16(high, broadcast4(four + 16)));
+      }
+    }
+  }
+  for (int h = 0; h < H; ++h)
+    for (int m = 0; m < R; ++m) dot[h][m] = _mm256_madd_epi16(dot[h][m], ones);
+}
+
+template <int R, int H>
+inline void group8(const uint8_t* values, const int8_t* q, int64_t k, __m256i (&dot)[H][R]) {
+  const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+  __m256i upper[H][R];
+  for (int h = 0; h < H; ++h)
+    for (int m = 0; m < R; ++m) dot[h][m] = upper[h][m] = _mm256_setzero_si256();
+#pragma GCC unroll 8
+  for (int v = 0; v < 8; ++v) {
+#pragma GCC unroll 2
+    for (int h = 0; h < H; ++h) {
+      const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + v * kLine + h * 32));
+      const __m256i low = _mm256_and_si256(raw, mask), high = _mm256_and_si256(_mm256_srli_epi16(raw, 4), mask);
+      for (int m = 0; m < R; ++m) {
+        const __m256i four = broadcast4(q + m * k + 4 * v);
+        dot[h][m] = _mm256_add_epi16(dot[h][m], _mm256_maddubs_epi16(low, four));
+        upper[h][m] = _mm256_add_epi16(upper[h][m], _mm256_maddubs_epi16(high, four));
+      }
+    }
+  }
+  for (int h = 0; h < H; ++h)
+    for (int m = 0; m < R; ++m) {
+      const __m256i times16 = _mm256_slli_epi32(_mm256_madd_epi16(upper[h][m], ones), 4);
+      dot[h][m] = _mm256_add_epi32(_mm256_madd_epi16(dot[h][m], ones), times16);
+    }
+}
+
+// H halves of a tile, from half `First` on, times R tokens. What comes next is asked for early: it lies in the next page,
+// where the CPU's own reading ahead stops.
+template <int Bits, int R, int H>
+inline void part(const uint8_t* weights, const Activations& x, int64_t token, int first, float* out) {
+  __m256 sum[H][R];
+  for (int h = 0; h < H; ++h)
+    for (int m = 0; m < R; ++m) sum[h][m] = _mm256_setzero_ps();
   const int8_t* q = x.q + token * x.k;
   const float* scale = x.scale + token * x.groups;
   const int32_t* shift = x.shift + token * x.groups;
   for (int64_t g = 0; g < x.groups; ++g, weights += block_bytes(Bits), q += kGroup, ++scale, ++shift) {
-    const uint8_t* values = weights + kTile * 2 + Half * 32;
-    __m256i dot[R];
-    if (Bits == 4) {
-      for (int m = 0; m < R; ++m) dot[m] = _mm256_setzero_si256();
-#pragma GCC unroll 4
-      for (int v = 0; v < 4; ++v) {
-        const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + v * kLine));
-        const __m256i low = _mm256_and_si256(raw, mask), high = _mm256_and_si256(_mm256_srli_epi16(raw, 4), mask);
-        for (int m = 0; m < R; ++m) {
-          const int8_t* four = q + m * x.k + 4 * v;
-          dot[m] = _mm256_add_epi16(dot[m], _mm256_maddubs_epi16(low, broadcast4(four)));
-          dot[m] = _mm256_add_epi16(dot[m], _mm256_maddubs_epi16(high, broadcast4(four + 16)));
-        }
-      }
-      for (int m = 0; m < R; ++m) dot[m] = _mm256_madd_epi16(dot[m], ones);
-    } else {
-      __m256i upper[R];
-      for (int m = 0; m < R; ++m) dot[m] = upper[m] = _mm256_setzero_si256();
-#pragma GCC unroll 8
-      for (int v = 0; v < 8; ++v) {
-        const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + v * kLine));
-        const __m256i low = _mm256_and_si256(raw, mask), high = _mm256_and_si256(_mm256_srli_epi16(raw, 4), mask);
-        for (int m = 0; m < R; ++m) {
-          const __m256i four = broadcast4(q + m * x.k + 4 * v);
-          dot[m] = _mm256_add_epi16(dot[m], _mm256_maddubs_epi16(low, four));
-          upper[m] = _mm256_add_epi16(upper[m], _mm256_maddubs_epi16(high, four));
-        }
-      }
+    __m256i dot[H][R];
+    const uint8_t* values = weights + kTile * 2 + first * 32;
+    if (R == 1)
+      for (size_t at = 0; at < block_bytes(Bits); at += kLine)
+        _mm_prefetch(reinterpret_cast<const char*>(values + kAhead + at), _MM_HINT_T0);
+    Bits == 4 ? group4<R, H>(values, q, x.k, dot) : group8<R, H>(values, q, x.k, dot);
+    for (int h = 0; h < H; ++h) {
+      const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(weights + (first + h) * 16));
+      const __m256 weight_scale = _mm256_cvtph_ps(halves);
       for (int m = 0; m < R; ++m) {
-        const __m256i times16 = _mm256_slli_epi32(_mm256_madd_epi16(upper[m], ones), 4);
-        dot[m] = _mm256_add_epi32(_mm256_madd_epi16(dot[m], ones), times16);
+        const __m256i exact = _mm256_sub_epi32(dot[h][m], _mm256_set1_epi32(shift[m * x.groups]));
+        const __m256 factor = _mm256_mul_ps(weight_scale, _mm256_set1_ps(scale[m * x.groups]));
+        sum[h][m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(exact), factor, sum[h][m]);
       }
-    }
-    const __m256 weight_scale = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights + Half * 16)));
-    for (int m = 0; m < R; ++m) {
-      const __m256i exact = _mm256_sub_epi32(dot[m], _mm256_set1_epi32(shift[m * x.groups]));
-      const __m256 factor = _mm256_mul_ps(weight_scale, _mm256_set1_ps(scale[m * x.groups]));
-      sum[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(exact), factor, sum[m]);
     }
   }
-  for (int m = 0; m < R; ++m) _mm256_storeu_ps(out + m * kTile + Half * 8, sum[m]);
+  for (int h = 0; h < H; ++h)
+    for (int m = 0; m < R; ++m) _mm256_storeu_ps(out + m * kTile + (first + h) * 8, sum[h][m]);
 }
 
+// A lone token's weights come from memory, which must not wait: both halves at once, so that the tile is read once.
+// For more tokens the registers hold the sums of one half.
 template <int Bits, int R>
 inline void tokens(const uint8_t* weights, const Activations& x, int64_t token, float* out) {
-  half_tile<Bits, R, 0>(weights, x, token, out);
-  half_tile<Bits, R, 1>(weights, x, token, out);
+  if (R == 1) return part<Bits, R, 2>(weights, x, token, 0, out);
+  part<Bits, R, 1>(weights, x, token, 0, out);
+  part<Bits, R, 1>(weights, x, token, 1, out);
 }
 
 template <int Bits>
