@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from qwen3vl.bench.measure import status_bytes
 from qwen3vl.errors import UnsupportedOption, WeightsError
 from qwen3vl.kernels.cpu import plain
+from qwen3vl.model import packed_layers
 from qwen3vl.model.attention import ForwardContext
 from qwen3vl.model.checkpoint import load_model
 from qwen3vl.model.packed_layers import PackedMatrix, PackedSwiGLU
@@ -58,6 +59,20 @@ def test_vision_tower_stays_near() -> None:
         want, near, same = (m.encode_visuals(patches, [(8, 12)]).embeddings_MD for m in (exact, quantized, plainly))
     assert 0 < (near - want).norm() / want.norm() < 0.05
     assert torch.equal(same, want)
+
+
+def test_long_inputs_of_an_mlp_go_through_in_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less memory, the same bits."""
+    model = load_model(models.small_folder("4b"), quantize=Quantization(4))
+    widths = (model.config.vision.hidden_size, model.config.text.hidden_size)
+    mlps = (model.visual.blocks[0].mlp, model.language_model.layers[0].mlp)
+    inputs = [torch.randn(700, width, generator=torch.Generator().manual_seed(1)) for width in widths]
+    with torch.inference_mode():
+        in_runs = [mlp(x) for mlp, x in zip(mlps, inputs, strict=True)]
+        monkeypatch.setattr(packed_layers, "_RUN", 1000)
+        at_once = [mlp(x) for mlp, x in zip(mlps, inputs, strict=True)]
+    for mine, expected in zip(in_runs, at_once, strict=True):
+        assert torch.equal(mine, expected)
 
 
 def test_every_weight_is_in_its_place() -> None:

@@ -119,11 +119,14 @@ def project(x_TD: Tensor, *linears: nn.Module) -> list[Tensor]:
     return [linear(x_TD) for linear in linears]
 
 
-def project_gelu(x_TD: Tensor, linear: nn.Module, approximate: Literal["none", "tanh"]) -> Tensor:
-    """GELU of `x_TD` through the layer, exact or in its tanh form."""
-    if isinstance(linear, PackedLinear):
-        return linear.multiply(x_TD, "gelu_tanh" if approximate == "tanh" else "gelu")
-    out_TI: Tensor = linear(x_TD)
-    if approximate == "tanh" and steps.can_run(out_TI) and out_TI.is_contiguous():
-        return steps.gelu_tanh_(out_TI)
-    return F.gelu(out_TI, approximate=approximate)
+def gelu_mlp(x_TD: Tensor, first: nn.Module, second: nn.Module, approximate: Literal["none", "tanh"]) -> Tensor:
+    """second(gelu(first(x))), with the exact GELU or its tanh form."""
+    if isinstance(first, PackedLinear):
+        return first.gelu_mlp(x_TD, second, "gelu_tanh" if approximate == "tanh" else "gelu")
+    inner_TI: Tensor = first(x_TD)
+    if approximate == "tanh" and steps.can_run(inner_TI) and inner_TI.is_contiguous():
+        inner_TI = steps.gelu_tanh_(inner_TI)
+    else:
+        inner_TI = F.gelu(inner_TI, approximate=approximate)
+    out_TD: Tensor = second(inner_TI)
+    return out_TD

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import mmap
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from qwen3vl.model.calibration import Channels
 
 Bits = Literal[4, 8]
+_RUN = 480  # tokens of an MLP at a time
 _PAGES = 1 << 20  # bytes from which memory is taken page by page
 
 
@@ -95,6 +96,10 @@ class PackedLinear(PackedMatrix):
         out = self.matrix.matmul(self._rows(x), self.bias, epilogue)
         return out.view(*x.shape[:-1], self.out_features)
 
+    def gelu_mlp(self, x_TD: Tensor, second: nn.Module, epilogue: Epilogue) -> Tensor:
+        """second(gelu(self(x)))."""
+        return _in_runs(x_TD, lambda rows: second(self.multiply(rows, epilogue)))
+
     @staticmethod
     def several(layers: Sequence[PackedLinear], x_TD: Tensor) -> list[Tensor]:
         """Each layer's answer to the same input."""
@@ -104,6 +109,13 @@ class PackedLinear(PackedMatrix):
         """-> (M, K): filled up with zeros."""
         rows = x.reshape(-1, self.in_features)
         return rows if self.k == self.in_features else F.pad(rows, (0, self.k - self.in_features))
+
+
+def _in_runs(x_TD: Tensor, mlp: Callable[[Tensor], Tensor]) -> Tensor:
+    """mlp(x), some rows at a time, so that what is wide between two products takes little memory; the same bits."""
+    if len(x_TD) <= _RUN:
+        return mlp(x_TD)
+    return torch.cat([mlp(rows) for rows in x_TD.split(_RUN)])
 
 
 class PackedEmbedding(PackedMatrix):
@@ -140,7 +152,7 @@ class PackedSwiGLU(nn.Module):
 
     def forward(self, x_TD: Tensor) -> Tensor:
         x_TK = x_TD if self.gate_up.k == x_TD.shape[1] else F.pad(x_TD, (0, self.gate_up.k - x_TD.shape[1]))
-        return self.down.matrix.matmul(self.gate_up.matrix.matmul(x_TK, epilogue="swiglu"))
+        return _in_runs(x_TK, lambda rows: self.down.matrix.matmul(self.gate_up.matrix.matmul(rows, epilogue="swiglu")))
 
 
 class PackedExperts(nn.Module):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from qwen3vl.config import VisionConfig
 from qwen3vl.model.attention import Attention, KernelAttention
 from qwen3vl.model.heads import turn_patches
-from qwen3vl.model.layers import Linear, add_layer_norm, empty_embedding, project_gelu
+from qwen3vl.model.layers import Linear, add_layer_norm, empty_embedding, gelu_mlp
 from qwen3vl.model.packed_attention import PackedLayout
 from qwen3vl.model.rope import vision_rotary
 
@@ -226,7 +226,7 @@ class VisionMlp(nn.Module):
         self.linear_fc2 = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x_PV: Tensor) -> Tensor:
-        return self.linear_fc2(project_gelu(x_PV, self.linear_fc1, "tanh"))
+        return gelu_mlp(x_PV, self.linear_fc1, self.linear_fc2, "tanh")
 
 
 class Merger(nn.Module):
@@ -248,4 +248,4 @@ class Merger(nn.Module):
             x_M = self.norm(x_PV.reshape(-1, self.merged_size))
         else:
             x_M = self.norm(x_PV).reshape(-1, self.merged_size)
-        return self.linear_fc2(project_gelu(x_M, self.linear_fc1, "none"))
+        return gelu_mlp(x_M, self.linear_fc1, self.linear_fc2, "none")
