@@ -75,6 +75,14 @@ class Ranks:
         dist.all_gather(everyone, mine)
         return [each.tolist() for each in everyone]
 
+    def stack(self, values: Tensor) -> Tensor:
+        """-> each process's tensor, along a new first axis. They must be of one shape."""
+        if self.size == 1:
+            return values[None]
+        everyone = values.new_empty(self.size, *values.shape)
+        dist.all_gather(list(everyone.unbind()), values.contiguous())
+        return everyone
+
     def gather(self, value: T) -> list[T]:
         """-> each process's value, of any kind that can be pickled."""
         everyone = [value] * self.size

@@ -8,7 +8,8 @@ coefficients are the best for each round (Amsel et al. 2025): singular values fr
 out near one.
 
 A matrix of stacked parts is turned part by part: q, k and v of a fused projection, and pieces of at most BLOCK along
-the shorter side of a large one, which costs a fraction and loses nothing that shows.
+the shorter side of a large one, which costs a fraction and loses nothing that shows. Of several processes that hold
+the whole model each turns its share of the parts.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from qwen3vl.train.distributed import ONE_PROCESS, Ranks
 
 BLOCK = 128
 _ROUNDS = (
@@ -34,20 +37,20 @@ class Muon(torch.optim.Optimizer):
     Each group has `lr` and `weight_decay` (decoupled, as AdamW's).
     """
 
-    def __init__(self, groups: Sequence[dict[str, object]], momentum: float) -> None:
+    def __init__(self, groups: Sequence[dict[str, object]], momentum: float, ranks: Ranks = ONE_PROCESS) -> None:
         super().__init__(groups, {"lr": 1.0, "weight_decay": 0.0, "momentum": momentum})
         assert all(p.ndim == 2 for group in self.param_groups for p in group["params"])
+        self._ranks = ranks
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         assert closure is None
-        for group in self.param_groups:
-            moved = [p for p in group["params"] if p.grad is not None]
-            moves = [self._momentum(p, group["momentum"]) for p in moved]
-            orthogonalise(moves)
-            for parameter, move in zip(moved, moves, strict=True):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(move, alpha=-group["lr"])
+        moved = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        moves = [self._momentum(parameter, group["momentum"]) for parameter, group in moved]
+        orthogonalise(moves, self._ranks)
+        for (parameter, group), move in zip(moved, moves, strict=True):
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.add_(move, alpha=-group["lr"])
 
     def _momentum(self, parameter: nn.Parameter, momentum: float) -> Tensor:
         """The gradient's place, now holding Nesterov's momentum."""
@@ -59,15 +62,31 @@ class Muon(torch.optim.Optimizer):
         return gradient.lerp_(state["momentum"], momentum)
 
 
-def orthogonalise(matrices: Sequence[Tensor]) -> None:
-    """Replace each part of each matrix by 0.2 sqrt(its longer side) times its orthogonal factor."""
-    together: dict[torch.Size, list[Tensor]] = {}
+def orthogonalise(matrices: Sequence[Tensor], ranks: Ranks = ONE_PROCESS) -> None:
+    """Replace each part of each matrix by 0.2 sqrt(its longer side) times its orthogonal factor.
+
+    Every process has the same matrices and turns each `size`-th part of a shape.
+    """
+    stacks: dict[torch.Size, list[Tensor]] = {}
     for matrix in matrices:
         for part in parts(matrix):
-            together.setdefault(part.shape, []).append(part)
-    for shape, own in together.items():
-        for part, factor in zip(own, orthogonal_factor(torch.stack(own)), strict=True):
+            stacks.setdefault(part.shape, []).append(part)
+    if not stacks:
+        return
+    turned = [orthogonal_factor(_share(own, ranks)) for own in stacks.values()]
+    everyone = ranks.stack(torch.cat([factors.flatten() for factors in turned]))
+    sizes = [factors.numel() for factors in turned]
+    for (shape, own), factors in zip(stacks.items(), everyone.split(sizes, dim=1), strict=True):
+        in_order = factors.view(ranks.size, -1, *shape).transpose(0, 1).flatten(0, 1)  # [share][rank] -> [part]
+        for part, factor in zip(own, in_order, strict=False):
             part.copy_(factor * (_STEP * max(shape) ** 0.5))
+
+
+def _share(matrices: Sequence[Tensor], ranks: Ranks) -> Tensor:
+    """This process's matrices, stacked; as many as every other's: zeros stand for those that are lacking."""
+    own = list(ranks.share(matrices))
+    zeros = [torch.zeros_like(matrices[0])] * (-(-len(matrices) // ranks.size) - len(own))
+    return torch.stack(own + zeros)
 
 
 def parts(matrix: Tensor) -> tuple[Tensor, ...]:

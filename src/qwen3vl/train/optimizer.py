@@ -35,16 +35,16 @@ class Optimizer:
         adamw = partial(
             torch.optim.AdamW, betas=(settings.beta1, settings.beta2), eps=settings.epsilon, fused=True, lr=1.0
         )
+        self._ranks = ONE_PROCESS if settings.optimizer == "adamw" else ranks
         self._optimizers = [
             make(members)
             for make, members in (
                 (adamw, _members(groups, masters, set(masters) - turned)),
-                (partial(Muon, momentum=settings.momentum), _members(groups, masters, turned)),
+                (partial(Muon, momentum=settings.momentum, ranks=self._ranks), _members(groups, masters, turned)),
             )
             if members
         ]
         self._clip_norm = settings.clip_norm
-        self._ranks = ONE_PROCESS if settings.optimizer == "adamw" else ranks
 
     def step(self, rate_factor: float) -> Tensor:
         """Clip, move, and empty the gradients. -> the norm of all gradients before clipping."""
