@@ -52,13 +52,16 @@ class FakeModel:
             pool_KSH.fill_(float("nan"))
         return cache
 
-    def __call__(
+    def lm_head(self, hidden_RV: Tensor) -> Tensor:
+        return hidden_RV
+
+    def hidden(
         self,
         ids_T: Tensor,
         positions_3T: Tensor,
         context: ForwardContext,
         features: VisualFeatures | None,
-        logits_at_R: Tensor,
+        hidden_at_R: Tensor,
         visual_at_M: Tensor | None,
     ) -> Tensor:
         seen = np.zeros(len(ids_T))
@@ -69,7 +72,7 @@ class FakeModel:
         context.cache.write(0, context.slot_mapping_T, keys, -keys)
         self.passes.append(tuple(segment.length for segment in context.segments))
         rows = []
-        for at in logits_at_R.tolist():
+        for at in hidden_at_R.tolist():
             (segment,) = [s for s in context.segments if s.start <= at < s.start + s.length]
             parts = segment.read(context.cache, 0, segment.past + at - segment.start + 1)
             held = np.concatenate([k_KSH.numpy().ravel() for k_KSH, _ in parts])

@@ -24,6 +24,7 @@ from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.model.vision import VisualFeatures
 
 _MANY_PATCHES = 1024  # of a picture, whose steps took memory worth giving back
+_MANY_TOKENS = 512  # of a pass, likewise: the head's weights come on top of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class Runner:
         return logits_BV
 
     def _forward(self, inputs: PassInputs) -> Tensor:
-        return self.model(
+        hidden_RD = self.model.hidden(
             inputs.ids_T,
             inputs.positions_3T,
             inputs.context,
@@ -139,6 +140,9 @@ class Runner:
             inputs.logits_at_R,
             inputs.visual_at_M,
         )
+        if len(inputs.ids_T) >= _MANY_TOKENS and len(hidden_RD) and self.model.device.type == "cpu":
+            give_back()
+        return self.model.lm_head(hidden_RD)
 
     def _inputs(self, batch: Batch) -> PassInputs:
         device = self.model.device

@@ -130,8 +130,20 @@ class Qwen3VL(nn.Module):
         `features` belong to the tokens `visual_at_M` (None: to the placeholders among these tokens), in
         order; None: there are none. An answer can hold the ids of placeholders too: nothing belongs to those.
         """
+        return self.lm_head(self.hidden(input_ids_T, positions_3T, context, features, logits_at, visual_at_M))
+
+    def hidden(
+        self,
+        input_ids_T: Tensor,
+        positions_3T: Tensor,
+        context: ForwardContext,
+        features: VisualFeatures | None = None,
+        hidden_at: Tensor | None = None,
+        visual_at_M: Tensor | None = None,
+    ) -> Tensor:
+        """-> hidden_RD: `forward` without the head."""
         hidden_TD = self.language_model(self.embed(input_ids_T, features, visual_at_M), positions_3T, context)
-        return self.lm_head(hidden_TD if logits_at is None else hidden_TD[logits_at])
+        return hidden_TD if hidden_at is None else hidden_TD[hidden_at]
 
     def embed(
         self, input_ids_T: Tensor, features: VisualFeatures | None = None, visual_at_M: Tensor | None = None
