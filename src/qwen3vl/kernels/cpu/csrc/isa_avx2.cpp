@@ -19,7 +19,7 @@ inline __m256i broadcast4(const int8_t* q) {
   return _mm256_set1_epi32(four);
 }
 
-// The dot products of one group: H halves (eight rows each, from half `First` on) times R tokens.
+// The dot products of one group: H halves of a tile (eight rows each; `values` points to the first) times R tokens.
 //
 // vpmaddubsw adds two products of an unsigned and a signed byte in 16 bits. With nibbles (at most 15) and activations of
 // at most 127, eight such sums fit: 8 * 2 * 15 * 127 = 30,480. An int8 weight is therefore taken as two nibbles.
@@ -71,7 +71,7 @@ inline void group8(const uint8_t* values, const int8_t* q, int64_t k, __m256i (&
     }
 }
 
-// H halves of a tile, from half `First` on, times R tokens. What comes next is asked for early: it lies in the next page,
+// H halves of a tile, from half `first` on, times R tokens. What comes next is asked for early: it lies in the next page,
 // where the CPU's own reading ahead stops.
 template <int Bits, int R, int H>
 inline void part(const uint8_t* weights, const Activations& x, int64_t token, int first, float* out) {
