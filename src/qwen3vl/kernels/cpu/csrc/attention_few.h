@@ -125,14 +125,34 @@ void turn_keys(const KeyBlock& block, int j, int64_t size, float* out) {
   }
 }
 
-// Scores of R rows with the turned keys.
-template <int R>
-inline void score_turned(const float* q, int64_t size, const float* turned, float* scores) {
+// Rows on their way into the cache while others are worked on: as many bytes as these are read, line by line in the order
+// in which they lie. In bursts they would wait for each other and the arithmetic for them; as the sums below read, every
+// fourth line first, a CPU does not foresee what comes.
+struct Ahead {
+  const void* const* rows;
+  int count;
+  int64_t bytes;  // of a row
+  int row = 0;
+  int64_t at = 0, owed = 0;
+
+  void step(int64_t read) {
+    for (owed += read; owed >= 64 && row < count; owed -= 64) {
+      __builtin_prefetch(static_cast<const char*>(rows[row]) + at);
+      at += 64;
+      if (at >= bytes) at = 0, ++row;
+    }
+  }
+};
+
+// Scores of R rows with the turned keys, of T before.
+template <typename T, int R>
+inline void score_turned(const float* q, int64_t size, const float* turned, float* scores, Ahead& ahead) {
   constexpr int kVectors = kTurned / 8;
   Vec8 s[R][kVectors];
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < kVectors; ++v) s[r][v] = Vec8::all(0);
   for (int64_t x = 0; x < size; ++x, turned += kTurned) {
+    ahead.step(kTurned * sizeof(T));
     Vec8 key[kVectors];
     for (int v = 0; v < kVectors; ++v) key[v] = Vec8::load(turned + 8 * v);
     for (int r = 0; r < R; ++r) {
@@ -142,13 +162,6 @@ inline void score_turned(const float* q, int64_t size, const float* turned, floa
   }
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < kVectors; ++v) s[r][v].store(scores + r * kBlock + 8 * v);
-}
-
-// Rows [first, last) on their way into the second-level cache. What is read here jumps from row to row, which a CPU does
-// not foresee by itself: without this, memory would wait for the arithmetic and the arithmetic for memory.
-inline void prefetch_rows(const void* const* rows, int first, int last, int64_t bytes) {
-  for (int i = first; i < last; ++i)
-    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(static_cast<const char*>(rows[i]) + at, 0, 2);
 }
 
 // Scores of one row to weights; returns their sum. `count` keys, of which the row sees `seen`.
@@ -173,18 +186,16 @@ inline float weigh_row(const KeyBlock& block, int count, int seen, bool scaled, 
   return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
 
-// Sums of values, weighed by R rows, C vectors of columns; the same columns of the next block's keys are prefetched.
+// Sums of values, weighed by R rows, C vectors of columns.
 template <typename T, int R, int C>
-inline void mix_few(const KeyBlock& block, const KeyBlock& next, const float* weights, int64_t column, float* states,
-                    int64_t stride) {
+inline void mix_few(const KeyBlock& block, const float* weights, int64_t column, float* states, int64_t stride,
+                    Ahead& ahead) {
   Vec8 sum[R][C];
   for (int r = 0; r < R; ++r)
     for (int c = 0; c < C; ++c) sum[r][c] = Vec8::all(0);
   for (int j = 0; j < block.count; ++j) {
     const T* row = static_cast<const T*>(block.v[j]) + column;
-    if (j < next.count)
-      for (int c = 0; c < C; c += 64 / int(8 * sizeof(T)))
-        __builtin_prefetch(static_cast<const T*>(next.k[j]) + column + 8 * c, 0, 2);
+    ahead.step(8 * C * sizeof(T));
     for (int c = 0; c < C; ++c) {
       const Vec8 value = Vec8::load(row + 8 * c);
       for (int r = 0; r < R; ++r) sum[r][c] = fma(Vec8::all(weights[r * kBlock + j]), value, sum[r][c]);
@@ -195,25 +206,26 @@ inline void mix_few(const KeyBlock& block, const KeyBlock& next, const float* we
 }
 
 template <typename T, int R>
-void mix_few_rows(const KeyBlock& block, const KeyBlock& next, const float* weights, int64_t size, float* states,
-                  int64_t stride) {
+void mix_few_rows(const KeyBlock& block, const float* weights, int64_t size, float* states, int64_t stride,
+                  Ahead& ahead) {
   int64_t column = 0;
   constexpr int kColumns = R > 2 ? 2 : 4;
   for (; column + 8 * kColumns <= size; column += 8 * kColumns)
-    mix_few<T, R, kColumns>(block, next, weights, column, states, stride);
-  for (; column < size; column += 8) mix_few<T, R, 1>(block, next, weights, column, states, stride);
+    mix_few<T, R, kColumns>(block, weights, column, states, stride, ahead);
+  for (; column < size; column += 8) mix_few<T, R, 1>(block, weights, column, states, stride, ahead);
 }
 
 // Scores of all rows with one block.
 template <typename T>
 void score_few(const QueryRows& rows, const KeyBlock& block, const float* q, float* turned, float* scores) {
-  const int64_t size = rows.size, bytes = size * int64_t(sizeof(T));
+  const int64_t size = rows.size;
+  Ahead values{block.v, block.count, size * int64_t(sizeof(T))};
   for (int j = 0; j < block.count; j += kTurned) {
-    prefetch_rows(block.v, j, j + kTurned < block.count ? j + kTurned : block.count, bytes);
     turn_keys<T>(block, j, size, turned);
     int64_t r = 0;
-    for (; r + 2 <= rows.count; r += 2) score_turned<2>(q + r * size, size, turned, scores + r * kBlock + j);
-    if (r < rows.count) score_turned<1>(q + r * size, size, turned, scores + r * kBlock + j);
+    for (; r + 2 <= rows.count; r += 2)
+      score_turned<T, 2>(q + r * size, size, turned, scores + r * kBlock + j, values);
+    if (r < rows.count) score_turned<T, 1>(q + r * size, size, turned, scores + r * kBlock + j, values);
   }
 }
 
@@ -229,16 +241,13 @@ void few_block(const QueryRows& rows, const KeyRuns& keys, int64_t first_key, co
     state[State::kTotal] =
         weigh_row(block, block.count, own, keys.type == kInt8, scores + r * kBlock, state + State::kPeak);
   }
-  KeyBlock none;
-  none.count = 0;
+  Ahead ahead{next.k, next.count, size * int64_t(sizeof(T))};
   int64_t r = 0;
-  auto ahead = [&]() -> const KeyBlock& { return r == 0 ? next : none; };  // once is enough
   for (; r + 4 <= rows.count; r += 4)
-    mix_few_rows<T, 4>(block, ahead(), scores + r * kBlock, size, states + r * stride, stride);
+    mix_few_rows<T, 4>(block, scores + r * kBlock, size, states + r * stride, stride, ahead);
   for (; r + 2 <= rows.count; r += 2)
-    mix_few_rows<T, 2>(block, ahead(), scores + r * kBlock, size, states + r * stride, stride);
-  if (r < rows.count)
-    mix_few_rows<T, 1>(block, ahead(), scores + r * kBlock, size, states + r * stride, stride);
+    mix_few_rows<T, 2>(block, scores + r * kBlock, size, states + r * stride, stride, ahead);
+  if (r < rows.count) mix_few_rows<T, 1>(block, scores + r * kBlock, size, states + r * stride, stride, ahead);
 }
 
 template <typename T>
@@ -252,7 +261,6 @@ void few_of(const QueryRows& rows, const KeyRuns& keys, int64_t first_block, int
   }
   KeyBlock blocks[2];
   find_block(keys, first_block, num_keys, &blocks[0]);
-  prefetch_rows(blocks[0].k, 0, blocks[0].count, size * int64_t(sizeof(T)));
   for (int64_t b = 0; b < num_blocks; ++b) {
     KeyBlock& next = blocks[(b + 1) % 2];
     next.count = 0;
