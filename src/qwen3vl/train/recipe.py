@@ -2,7 +2,7 @@
 
     OUT/new                       random weights and a tokenizer (small.py)
     OUT/see                       the tower alone learns what lies where (sight_run.py)
-    OUT/begin, OUT/answer         the whole model answers, easy questions first (run.py)
+    OUT/begin, answer, settle     the whole model answers, easy questions first (run.py)
     OUT/model                     the newest weights in bfloat16, ready to be used or packed
 
 `through` goes on where the last call stopped, inside a stage too. It may be stopped at any time and its newest
@@ -85,6 +85,7 @@ class Answering:
     Attributes:
         tower: share of the rate at which the tower goes on learning; 0: it stays as it is.
         decay: share of the steps in which the rate falls.
+        last: share of the rate that is left at the end.
     """
 
     name: str
@@ -94,13 +95,16 @@ class Answering:
     rate: float
     tower: float
     decay: float = 0.3
+    last: float = 0.0
 
     def go(self, base: Path, folder: Path, means: Means, go_on: bool) -> bool:
         steps = means.steps(self.steps)
+        warmup = min(0.1, 100 / steps)
         settings = TrainSettings(
             language_lr=self.rate, mergers_lr=self.rate, vision_lr=self.tower * self.rate or None, steps=steps,
             tokens_per_batch=self.tokens // means.ranks.size, too_long="skip", optimizer="muon", weight_decay=0.05,
-            beta2=0.98, schedule="wsd", warmup=min(0.1, 100 / steps), decay=self.decay, seed=SEED,
+            beta2=0.98, schedule="wsd", warmup=warmup, decay=min(self.decay, 1 - warmup),
+            final_share=self.last, seed=SEED,
             workers=means.workers, save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
         )  # fmt: skip
         data = (f"synthetic:{self.tasks}",)
@@ -124,10 +128,18 @@ _ANSWER = (
     "read_line=30,read_block=3,spot_words_scattered=0.7,locate_small=3,widget_locate=0.5,widget_click_small=0.1,"
     "table_html_small=1,clip_moment_small=0.7"
 )
+_SETTLE = (
+    "first_color=1.5,first_shape=2,first_place=1,first_count=3,question_color=7,question_kind=9,question_place=7,"
+    "question_presence=2,question_relation=3,question_size=1.5,question_extreme=1.5,count=11,interview_small=4,"
+    "interview_scene=1,interview_screen=0.4,interview_receipt=0.3,receipt_total=0.4,receipt_fields=0.2,read_glyphs=1,"
+    "read_word=25,read_line=30,read_block=3,spot_words_scattered=1,locate_small=4,locate=0.3,widget_locate=0.6,"
+    "widget_click_small=0.1,table_html_small=1.2,clip_moment_small=1"
+)
 STAGES: tuple[Stage, ...] = (
     Seeing("see", 13_000, 512, 4e-3),
     Answering("begin", _BEGIN, 2500, 1536, 4e-3, tower=0.0),
-    Answering("answer", _ANSWER, 12_000, 1536, 3e-3, tower=0.3, decay=0.95),
+    Answering("answer", _ANSWER, 5000, 1536, 3e-3, tower=0.3, decay=0.95, last=0.4),
+    Answering("settle", _SETTLE, 5000, 1536, 1.3e-3, tower=0.3, decay=0.95),
 )
 
 
