@@ -86,6 +86,7 @@ class Answering:
         tower: share of the rate at which the tower goes on learning; 0: it stays as it is.
         decay: share of the steps in which the rate falls.
         last: share of the rate that is left at the end.
+        seed: of the samples; another than an earlier stage's, or they would be the same ones again.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Answering:
     tower: float
     decay: float = 0.3
     last: float = 0.0
+    seed: int = SEED
 
     def go(self, base: Path, folder: Path, means: Means, go_on: bool) -> bool:
         steps = means.steps(self.steps)
@@ -103,9 +105,8 @@ class Answering:
         settings = TrainSettings(
             language_lr=self.rate, mergers_lr=self.rate, vision_lr=self.tower * self.rate or None, steps=steps,
             tokens_per_batch=self.tokens // means.ranks.size, too_long="skip", optimizer="muon", weight_decay=0.05,
-            beta2=0.98, schedule="wsd", warmup=warmup, decay=min(self.decay, 1 - warmup),
-            final_share=self.last, seed=SEED,
-            workers=means.workers, save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
+            beta2=0.98, schedule="wsd", warmup=warmup, decay=min(self.decay, 1 - warmup), final_share=self.last,
+            seed=self.seed, workers=means.workers, save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
         )  # fmt: skip
         data = (f"synthetic:{self.tasks}",)
         run = TrainRun(data=data, model=str(base), out=folder, settings=settings, eval_data=data, device=means.device)
@@ -138,8 +139,8 @@ _SETTLE = (
 STAGES: tuple[Stage, ...] = (
     Seeing("see", 13_000, 512, 4e-3),
     Answering("begin", _BEGIN, 2500, 1536, 4e-3, tower=0.0),
-    Answering("answer", _ANSWER, 5000, 1536, 3e-3, tower=0.3, decay=0.95, last=0.4),
-    Answering("settle", _SETTLE, 5000, 1536, 1.3e-3, tower=0.3, decay=0.95),
+    Answering("answer", _ANSWER, 5000, 1536, 3e-3, tower=0.3, decay=0.95, last=0.4, seed=1),
+    Answering("settle", _SETTLE, 5000, 1536, 1.3e-3, tower=0.3, decay=0.95, seed=2),
 )
 
 
