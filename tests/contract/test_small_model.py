@@ -96,8 +96,9 @@ class Floor:
 
 
 FLOORS = (
-    Floor("chat", "first_color", 8, 0.60),
-    Floor("read", "read_word", 8, 0.75),
+    Floor("chat", "first_color", 8, 0.85),
+    Floor("read", "read_word", 8, 0.50),
+    Floor("read", "read_line", 8, 0.60),
 )
 """In the order of the card's rows. A row that the card does not claim (CLAIMED) need not have one."""
 MARGIN = 0.08  # that a floor is worse than the card's number
