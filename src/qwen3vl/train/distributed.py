@@ -68,12 +68,8 @@ class Ranks:
 
     def exchange(self, values: list[int]) -> list[list[int]]:
         """-> each process's values. They must be equally many."""
-        if self.size == 1:
-            return [values]
-        mine = torch.tensor(values, device=self.device)
-        everyone = [torch.empty_like(mine) for _ in range(self.size)]
-        dist.all_gather(everyone, mine)
-        return [each.tolist() for each in everyone]
+        rows: list[list[int]] = self.stack(torch.tensor(values, device=self.device)).tolist()
+        return rows
 
     def stack(self, values: Tensor) -> Tensor:
         """-> each process's tensor, along a new first axis. They must be of one shape."""

@@ -19,25 +19,33 @@ inline __m256i broadcast4(const int8_t* q) {
   return _mm256_set1_epi32(four);
 }
 
+struct Nibbles {
+  __m256i low, high;
+};
+
+inline Nibbles nibbles(const uint8_t* bytes) {
+  const __m256i mask = _mm256_set1_epi8(15), raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
+  return {_mm256_and_si256(raw, mask), _mm256_and_si256(_mm256_srli_epi16(raw, 4), mask)};
+}
+
 // The dot products of one group: H halves of a tile (eight rows each; `values` points to the first) times R tokens.
 //
 // vpmaddubsw adds two products of an unsigned and a signed byte in 16 bits. With nibbles (at most 15) and activations of
 // at most 127, eight such sums fit: 8 * 2 * 15 * 127 = 30,480. An int8 weight is therefore taken as two nibbles.
 template <int R, int H>
 inline void group4(const uint8_t* values, const int8_t* q, int64_t k, __m256i (&dot)[H][R]) {
-  const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+  const __m256i ones = _mm256_set1_epi16(1);
   for (int h = 0; h < H; ++h)
     for (int m = 0; m < R; ++m) dot[h][m] = _mm256_setzero_si256();
 #pragma GCC unroll 4
   for (int v = 0; v < 4; ++v) {
 #pragma GCC unroll 2
     for (int h = 0; h < H; ++h) {
-      const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + v * kLine + h * 32));
-      const __m256i low = _mm256_and_si256(raw, mask), high = _mm256_and_si256(_mm256_srli_epi16(raw, 4), mask);
+      const Nibbles weights = nibbles(values + v * kLine + h * 32);
       for (int m = 0; m < R; ++m) {
         const int8_t* four = q + m * k + 4 * v;
-        dot[h][m] = _mm256_add_epi16(dot[h][m], _mm256_maddubs_epi16(low, broadcast4(four)));
-        dot[h][m] = _mm256_add_epi16(dot[h][m], _mm256_maddubs_epi16(high, broadcast4(four + 16)));
+        dot[h][m] = _mm256_add_epi16(dot[h][m], _mm256_maddubs_epi16(weights.low, broadcast4(four)));
+        dot[h][m] = _mm256_add_epi16(dot[h][m], _mm256_maddubs_epi16(weights.high, broadcast4(four + 16)));
       }
     }
   }
@@ -47,7 +55,7 @@ inline void group4(const uint8_t* values, const int8_t* q, int64_t k, __m256i (&
 
 template <int R, int H>
 inline void group8(const uint8_t* values, const int8_t* q, int64_t k, __m256i (&dot)[H][R]) {
-  const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+  const __m256i ones = _mm256_set1_epi16(1);
   __m256i upper[H][R];
   for (int h = 0; h < H; ++h)
     for (int m = 0; m < R; ++m) dot[h][m] = upper[h][m] = _mm256_setzero_si256();
@@ -55,12 +63,11 @@ inline void group8(const uint8_t* values, const int8_t* q, int64_t k, __m256i (&
   for (int v = 0; v < 8; ++v) {
 #pragma GCC unroll 2
     for (int h = 0; h < H; ++h) {
-      const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + v * kLine + h * 32));
-      const __m256i low = _mm256_and_si256(raw, mask), high = _mm256_and_si256(_mm256_srli_epi16(raw, 4), mask);
+      const Nibbles weights = nibbles(values + v * kLine + h * 32);
       for (int m = 0; m < R; ++m) {
         const __m256i four = broadcast4(q + m * k + 4 * v);
-        dot[h][m] = _mm256_add_epi16(dot[h][m], _mm256_maddubs_epi16(low, four));
-        upper[h][m] = _mm256_add_epi16(upper[h][m], _mm256_maddubs_epi16(high, four));
+        dot[h][m] = _mm256_add_epi16(dot[h][m], _mm256_maddubs_epi16(weights.low, four));
+        upper[h][m] = _mm256_add_epi16(upper[h][m], _mm256_maddubs_epi16(weights.high, four));
       }
     }
   }
