@@ -49,9 +49,11 @@ def test_what_is_too_long() -> None:
     lengths = [300, 500, 1200, 400, 1300]
     with pytest.raises(DataError, match="of 1200: has 1200 tokens, but a batch holds 1000"):
         list(fill(map(encoded, lengths), 1000))
-    filled = list(fill(map(encoded, lengths), 1000, skip_too_long=True))
+    filled = list(fill(map(encoded, lengths), 1000, "skip"))
     assert [f.num_taken for f in filled] == [2, 2]
     assert [f.skipped for f in filled] == [(), ("of 1200",)]
+    alone = [[e.num_tokens for e in f.examples] for f in fill(map(encoded, lengths), 1000, "alone")]
+    assert alone == [[300, 500], [1200], [400], [1300]]
 
 
 def settings(**changes: object) -> TrainSettings:

@@ -82,7 +82,9 @@ class StepOptions:
         int | None, Option(help="Whole conversations are packed into this many tokens, visual ones included [8192].")
     ] = None
     accumulate: Annotated[int | None, Option(help="Batches to a step [1].")] = None
-    too_long: Annotated[str | None, Option(help="Conversations longer than a batch: error or skip [error].")] = None
+    too_long: Annotated[str | None, Option(help="Conversations longer than a batch: error, skip or alone [error].")] = (
+        None
+    )
     schedule: Annotated[str | None, Option(help="cosine, wsd (warm-up, stable, decay) or constant [cosine].")] = None
     warmup: Annotated[float | None, Option(help="Share of the run in which the rate rises [0.03].")] = None
     decay: Annotated[float | None, Option(help="Share of the run in which it falls, for wsd [0.2].")] = None

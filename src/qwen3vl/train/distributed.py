@@ -18,8 +18,10 @@ With Muon, which turns whole matrices, each process holds the whole model and gr
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -35,7 +37,7 @@ from qwen3vl.model.text import DecoderLayer
 from qwen3vl.model.vision import VisionBlock
 from qwen3vl.train.examples import IGNORED, Encoded
 from qwen3vl.train.loss import Loss, Objective
-from qwen3vl.train.packing import Filled, TrainBatch, too_long
+from qwen3vl.train.packing import Filled, TooLong, TrainBatch, takes
 
 T = TypeVar("T")
 WINDOW = 64  # conversations of each process whose lengths are told to the others at a time
@@ -205,35 +207,66 @@ def idle_batch() -> TrainBatch:
 # -------------------------------------------------------------------------------------------- data
 
 
-def fill_together(examples: Iterable[Encoded], max_tokens: int, skip_too_long: bool, ranks: Ranks) -> Iterator[Filled]:
+def fill_together(
+    examples: Iterable[Encoded],
+    max_tokens: int,
+    longer: TooLong,
+    ranks: Ranks,
+    *,
+    cost: Callable[[Encoded], float] | None = None,
+    start: int = 0,
+) -> Iterator[Filled]:
     """`packing.fill` for one process's share of the conversations, in step with the others.
 
     A batch of all ends before the first conversation that does not fit into the batch of any. Two processes and
     1000 tokens, conversations of 300, 500, 400 and of 600, 200, 300: process 0 packs 300 + 500, then 400; process 1
-    packs 600 + 200, then 300; 4 and 2 are taken. At the end of the data a batch may hold nothing.
+    packs 600 + 200, then 300; 4 and 2 are taken. At the end of the data a batch may hold nothing; beside what is
+    longer than a batch, and is to be taken alone, each of the others has one conversation.
+
+    With a `cost`, what all do at the same time costs about the same: none waits long for the others. Of every WINDOW
+    conversations that each process has, those that come first are each one's 17th dearest, say, then each one's 3rd.
+    `start`: of all conversations so many were taken before; the share begins where `window_start` says.
     """
     mine = iter(examples)
     held: list[Encoded] = []
     names: list[str] = []
     filled, taken = [0] * ranks.size, 0
+    number = window_start(start, ranks)
+    most = math.inf if longer == "alone" else max_tokens
     while True:
         window = list(islice(mine, WINDOW))
+        whole = min(size for (size,) in ranks.exchange([len(window)])) == WINDOW
+        if whole and cost is not None:
+            window = _in_like_order(window, cost, number)
         lengths = ranks.exchange([example.num_tokens for example in window] + [-1] * (WINDOW - len(window)))
-        for place, column in enumerate(zip(*lengths, strict=True)):
-            fits = [length if 0 <= length <= max_tokens else 0 for length in column]
-            if any(used + length > max_tokens for used, length in zip(filled, fits, strict=True)):
+        columns = list(zip(*lengths, strict=True))
+        for place in range(max(0, start - number) // ranks.size, WINDOW):
+            column = columns[place]
+            fits = [length if 0 <= length <= most else 0 for length in column]
+            over = any(used + length > max_tokens for used, length in zip(filled, fits, strict=True))
+            if over and any(filled):
                 yield Filled(tuple(held), taken, tuple(names))
                 held, names, filled, taken = [], [], [0] * ranks.size, 0
             own = window[place] if place < len(window) else None
-            if own is not None and own.num_tokens > max_tokens:
-                if not skip_too_long:
-                    raise too_long(own, max_tokens)
-                names.append(own.where)
-            elif own is not None:
+            if own is not None and takes(own, max_tokens, longer):
                 held.append(own)
+            elif own is not None:
+                names.append(own.where)
             filled = [used + length for used, length in zip(filled, fits, strict=True)]
             taken += sum(length >= 0 for length in column)
-        if all(each[-1] < 0 for each in lengths):
+        number += WINDOW * ranks.size
+        if not whole:
             if any(filled):
                 yield Filled(tuple(held), taken, tuple(names))
             return
+
+
+def window_start(number: int, ranks: Ranks) -> int:
+    """Where the window begins that conversation `number` is in."""
+    return number - number % (WINDOW * ranks.size)
+
+
+def _in_like_order(window: list[Encoded], cost: Callable[[Encoded], float], number: int) -> list[Encoded]:
+    """In an order of ranks by cost that is the same for all processes, and another for every window."""
+    by_cost = sorted(window, key=cost)
+    return random.Random(number).sample(by_cost, len(by_cost))

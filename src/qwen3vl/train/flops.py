@@ -9,6 +9,7 @@ Embeddings, norms and AdamW are not counted, so that shares of the peak are lowe
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ from torch import nn
 
 from qwen3vl.config import ModelConfig
 from qwen3vl.model.qwen3vl import Qwen3VL
+from qwen3vl.model.vision import Grid
+from qwen3vl.train.examples import Encoded
 from qwen3vl.train.packing import TrainBatch
 
 _MEASURING = 0.3  # seconds
@@ -60,18 +63,27 @@ class FlopCounter:
         )
 
     def __call__(self, batch: TrainBatch) -> float:
-        return (
-            self.per_token * batch.num_tokens
-            + self.per_label * batch.num_labels
-            + self.text_attention * sum(length**2 for length in batch.lengths)
-            + self.tower(batch)
-        )
+        return self._count(batch.num_labels, batch.lengths, batch.frames)
+
+    def conversation(self, example: Encoded) -> float:
+        """Of a conversation that is not in a batch yet."""
+        grids = (visual.grid_thw for visual in example.inputs.visuals)
+        frames = [(height, width) for number, height, width in grids for _ in range(number)]
+        return self._count(example.num_labels, (example.num_tokens,), frames)
 
     def tower(self, batch: TrainBatch) -> float:
         """The vision tower's and the mergers' part."""
-        merged = batch.num_patches / self.config.vision.spatial_merge_size**2
-        attention = self.vision_attention * sum((h * w) ** 2 for h, w in batch.frames)
-        return self.per_patch * batch.num_patches + self.per_merged * merged + attention
+        return self._tower(batch.frames)
+
+    def _count(self, num_labels: int, lengths: Sequence[int], frames: Sequence[Grid]) -> float:
+        attention = self.text_attention * sum(length**2 for length in lengths)
+        return self.per_token * sum(lengths) + self.per_label * num_labels + attention + self._tower(frames)
+
+    def _tower(self, frames: Sequence[Grid]) -> float:
+        patches = [height * width for height, width in frames]
+        merged = sum(patches) / self.config.vision.spatial_merge_size**2
+        attention = self.vision_attention * sum(number**2 for number in patches)
+        return self.per_patch * sum(patches) + self.per_merged * merged + attention
 
 
 def measure_peak(device: torch.device, dtype: torch.dtype) -> float:

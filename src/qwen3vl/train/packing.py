@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -89,6 +90,9 @@ def pack(examples: Sequence[Encoded], merge_size: int) -> TrainBatch:
     )
 
 
+TooLong = Literal["error", "skip", "alone"]  # what becomes of a conversation that is longer than a batch
+
+
 @dataclass(frozen=True, slots=True)
 class Filled:
     """Conversations for one batch.
@@ -104,35 +108,39 @@ class Filled:
     skipped: tuple[str, ...] = ()
 
 
-def fill(examples: Iterable[Encoded], max_tokens: int, skip_too_long: bool = False) -> Iterator[Filled]:
+def fill(examples: Iterable[Encoded], max_tokens: int, longer: TooLong = "error") -> Iterator[Filled]:
     """Neighbours together, as many as `max_tokens` hold; the order is kept.
 
-    Lengths 300, 500, 1200, 400 with 1000 tokens, skipping: 300 + 500 (2 taken), 400 (2 taken, 1 skipped).
-    Raises DataError for an example that is longer than that by itself, if it is not to be skipped.
+    Lengths 300, 500, 1200, 400 with 1000 tokens:
+        skip   300 + 500 (2 taken), 400 (2 taken, 1 skipped)
+        alone  300 + 500, 1200, 400
+        error  DataError at 1200
     """
     held: list[Encoded] = []
     skipped: list[str] = []
     room = max_tokens
     for example in examples:
-        if example.num_tokens > max_tokens:
-            if not skip_too_long:
-                raise too_long(example, max_tokens)
-            if held:  # so that what is skipped counts for the batch that follows it
-                yield Filled(tuple(held), len(held) + len(skipped), tuple(skipped))
-                held, skipped, room = [], [], max_tokens
-            skipped.append(example.where)
-            continue
-        if example.num_tokens > room:
+        if example.num_tokens > room and held:  # what is skipped counts for the batch that follows it
             yield Filled(tuple(held), len(held) + len(skipped), tuple(skipped))
             held, skipped, room = [], [], max_tokens
+        if not takes(example, max_tokens, longer):
+            skipped.append(example.where)
+            continue
         held.append(example)
         room -= example.num_tokens
     if held:
         yield Filled(tuple(held), len(held) + len(skipped), tuple(skipped))
 
 
+def takes(example: Encoded, max_tokens: int, longer: TooLong) -> bool:
+    """Whether it is trained on. Raises DataError for one that is longer and must not be."""
+    if example.num_tokens > max_tokens and longer == "error":
+        raise too_long(example, max_tokens)
+    return example.num_tokens <= max_tokens or longer == "alone"
+
+
 def too_long(example: Encoded, max_tokens: int) -> DataError:
     return DataError(
         f"{example.where}: has {example.num_tokens} tokens, but a batch holds {max_tokens}: raise "
-        "tokens_per_batch, lower max_pixels, or set too_long to skip"
+        "tokens_per_batch, lower max_pixels, or set too_long to skip or alone"
     )

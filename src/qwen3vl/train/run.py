@@ -26,9 +26,9 @@ from qwen3vl.model.devices import best_device, parse_device
 from qwen3vl.model.hub import locate
 from qwen3vl.model.qwen3vl import Qwen3VL
 from qwen3vl.train.data_specs import open_source
-from qwen3vl.train.distributed import Ranks, fill_together, idle_batch, joined, shard
+from qwen3vl.train.distributed import Ranks, fill_together, idle_batch, joined, shard, window_start
 from qwen3vl.train.examples import Encoded, Encoder
-from qwen3vl.train.flops import measure_peak
+from qwen3vl.train.flops import FlopCounter, measure_peak
 from qwen3vl.train.initial import initialise
 from qwen3vl.train.loader import EncoderRecipe, prepare, prepare_in_processes
 from qwen3vl.train.logs import JsonLog
@@ -126,7 +126,8 @@ def _train(run: TrainRun, go_on: bool, logs: Sequence[Log], ranks: Ranks) -> tup
     start = load_state(last_state(run.out), optimizer, ranks) if go_on else Progress()
     total = None if settings.epochs is None else round(settings.epochs * (source.size or 0))
     prepared = partial(_prepared, source, encoder, recipe, settings.workers)
-    work = step_work(prepared, settings, model.config.vision.spatial_merge_size, start.number, total, ranks)
+    flops = FlopCounter.of(model)
+    work = step_work(prepared, settings, flops, start.number, total, ranks)
     if ranks.is_main:
         logs = [JsonLog(run.out / "log.jsonl", settings.log_every), *logs]
     trainer = Trainer(
@@ -140,6 +141,7 @@ def _train(run: TrainRun, go_on: bool, logs: Sequence[Log], ranks: Ranks) -> tup
         start=start,
         processes=ranks,
         logs=logs,
+        flops=flops,
         evaluate=_evaluation(run, model, encoder, objective),
         save=lambda progress: _save(run, base, model, optimizer, progress, ranks),
     )
@@ -172,17 +174,22 @@ def run_through(
 def step_work(
     prepared: Callable[[Iterator[int]], Generator[Encoded, None, None]],
     settings: TrainSettings,
-    merge_size: int,
+    flops: FlopCounter,
     start: int,
     total: int | None,
     ranks: Ranks,
 ) -> Generator[StepWork, None, None]:
     """The work of each step from conversation `start` on; to `total`, or without end."""
-    numbers = itertools.count(start) if total is None else iter(range(start, total))
-    number = start
-    limits = settings.tokens_per_batch, settings.too_long == "skip"
+    alone = ranks.size == 1
+    first = start if alone else window_start(start, ranks)
+    numbers = itertools.count(first) if total is None else iter(range(first, total))
+    number, merge_size = start, flops.config.vision.spatial_merge_size
+    limits = settings.tokens_per_batch, settings.too_long
     with closing(prepared(ranks.share(numbers))) as examples:
-        filled = fill(examples, *limits) if ranks.size == 1 else fill_together(examples, *limits, ranks)
+        if alone:
+            filled = fill(examples, *limits)
+        else:
+            filled = fill_together(examples, *limits, ranks, cost=flops.conversation, start=start)
         while group := list(itertools.islice(filled, settings.accumulate)):
             number += sum(item.num_taken for item in group)
             skipped = tuple(name for item in group for name in item.skipped)
@@ -207,7 +214,7 @@ class HeldOutLoss:
     ) -> None:
         self._model, self._objective = model, objective
         count = count if source.size is None else min(count, source.size)
-        limits = settings.tokens_per_batch, settings.too_long == "skip"
+        limits = settings.tokens_per_batch, settings.too_long
         self._filled = [f for f in fill(prepare(source, range(count), encoder), *limits) if f.examples]
         if not self._filled:
             raise DataError(f"{source.identity}: none of {count} conversations has at most {limits[0]} tokens")

@@ -56,8 +56,8 @@ class TrainSettings:
         tokens_per_batch: a forward pass holds as many whole conversations as fit into this many tokens,
             visual ones included.
         accumulate: batches to a step. The loss is the mean over all learnt tokens of the step.
-        too_long: what to do with a conversation longer than tokens_per_batch: stop with an error, or skip it
-            (which is counted and logged).
+        too_long: what to do with a conversation longer than tokens_per_batch: stop with an error, skip it (which is
+            counted and logged), or let it be a batch alone, whatever memory that takes.
         schedule: cosine falls to final_share over the whole run; wsd stays at the top and falls in a straight line
             during the last `decay` of the run; constant stays.
         warmup: share of the run during which the rate rises in a straight line.
@@ -89,7 +89,7 @@ class TrainSettings:
     epochs: float | None = None
     tokens_per_batch: int = 8192
     accumulate: int = 1
-    too_long: Literal["error", "skip"] = "error"
+    too_long: Literal["error", "skip", "alone"] = "error"
     schedule: Schedule = "cosine"
     warmup: float = 0.03
     decay: float = 0.2
@@ -130,7 +130,7 @@ class TrainSettings:
             check_integer(name, getattr(self, name), minimum=1, required=True)
         for name in ("seed", "workers", "evaluate_every", "save_every", "keep"):
             check_integer(name, getattr(self, name), minimum=0, required=True)
-        check_choice("too_long", self.too_long, ("error", "skip"))
+        check_choice("too_long", self.too_long, ("error", "skip", "alone"))
         check_choice("optimizer", self.optimizer, ("adamw", "muon"))
         check_choice("schedule", self.schedule, ("cosine", "wsd", "constant"))
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))

@@ -12,10 +12,20 @@ from dataclasses import replace
 from itertools import pairwise
 
 from qwen3vl.train.synthetic import clips, forms, reading, scene_questions
-from qwen3vl.train.synthetic.arrange import Scene
+from qwen3vl.train.synthetic.arrange import Scene, Thing
 from qwen3vl.train.synthetic.sample import Mark, NumberTruth, Side, SyntheticSample, Task
 from qwen3vl.train.synthetic.scene_questions import Asker, chosen
-from qwen3vl.train.synthetic.scenes import COUNTS, Query, ask, draw_queries, draw_scene, found_by, located, pointed
+from qwen3vl.train.synthetic.scenes import (
+    COUNTS,
+    Query,
+    ask,
+    counted_scene,
+    draw_queries,
+    draw_scene,
+    found_by,
+    located,
+    pointed,
+)
 from qwen3vl.train.synthetic.widget_layouts import draw_board
 from qwen3vl.train.synthetic.widget_tasks import clicked, instruction
 from qwen3vl.types import Message, TextPart
@@ -29,6 +39,7 @@ _ASKERS: tuple[Asker, ...] = (
     scene_questions.extreme,
     scene_questions.presence,
 )
+_OFTEN = (scene_questions.colour, scene_questions.kind, scene_questions.place, scene_questions.relation)
 Turn = Callable[[random.Random, Scene], SyntheticSample | None]
 
 
@@ -50,11 +61,32 @@ def small_interview(rng: random.Random, side: Side) -> SyntheticSample:
     return _about_scene("interview_small", rng, draw_scene(rng, side, most=2, high=112), 5)
 
 
-def _about_scene(task: str, rng: random.Random, scene: Scene, most: int) -> SyntheticSample:
-    forms: list[Turn] = [*map(_question, _ASKERS), _count, _count, _boxes, _point]
-    rng.shuffle(forms)
+def question_interview(rng: random.Random, side: Side) -> SyntheticSample:
+    """Short answers alone: what a box takes forty tokens to say is twelve questions here."""
+    forms = [*map(_question, _ASKERS), *map(_question, _OFTEN), _count, _count, _count]
+    return _about_scene("interview_questions", rng, draw_scene(rng, side, most=7, high=256), 12, forms)
+
+
+def count_interview(rng: random.Random, side: Side) -> SyntheticSample:
+    """Up to six counts in one picture, each of other things: no number can be had from one that was said before."""
+    scene, query = counted_scene(rng, side)
+    names, colours = {t.name for t in scene.things}, {t.colour for t in scene.things}
+    queries = [Query(name, colour) for name in sorted(names | {""}) for colour in sorted(colours | {""})]
+    rng.shuffle(queries)
+    different: dict[tuple[Thing, ...], Query] = {}
+    for each in (query, *queries):
+        different.setdefault(tuple(thing for _, thing in found_by([each], scene.things)), each)
+    chosen_queries = list(different.values())[:6]
+    rng.shuffle(chosen_queries)
+    return chained("interview_counts", [_counted(rng, scene, each) for each in chosen_queries])
+
+
+def _about_scene(
+    task: str, rng: random.Random, scene: Scene, most: int, forms: Sequence[Turn] | None = None
+) -> SyntheticSample:
+    forms = forms or [*map(_question, _ASKERS), _count, _count, _boxes, _point]
     singles: dict[str, SyntheticSample] = {}
-    for form in forms:
+    for form in rng.sample(forms, len(forms)):
         sample = form(rng, scene)
         if sample is not None and len(singles) < most:
             singles[str(sample.messages[-1].content[-1])] = sample
@@ -70,7 +102,10 @@ def _question(asker: Asker) -> Turn:
 
 
 def _count(rng: random.Random, scene: Scene) -> SyntheticSample:
-    query = rng.choice((*draw_queries(rng, scene), Query()))
+    return _counted(rng, scene, rng.choice((*draw_queries(rng, scene), Query())))
+
+
+def _counted(rng: random.Random, scene: Scene, query: Query) -> SyntheticSample:
     found = found_by([query], scene.things)
     marks = tuple(Mark(thing.box, str(i)) for i, (_, thing) in enumerate(found, start=1))
     question = rng.choice(COUNTS).format(query.plural)
@@ -137,6 +172,8 @@ def text_interview(rng: random.Random, side: Side) -> SyntheticSample:
 TASKS: dict[str, Task] = {
     "interview_small": small_interview,
     "interview_scene": scene_interview,
+    "interview_questions": question_interview,
+    "interview_counts": count_interview,
     "interview_screen": screen_interview,
     "interview_clicks": click_interview,
     "interview_clip": clip_interview,
