@@ -13,7 +13,7 @@ Shape names: M merged tokens, D hidden size of the decoder, C classes, P patches
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,8 +36,19 @@ from qwen3vl.train.parameters import ParameterGroup
 from qwen3vl.train.reports import Progress
 from qwen3vl.train.synthetic.icons import NAMES
 from qwen3vl.train.synthetic.palette import COLOUR_NAMES
-from qwen3vl.train.synthetic.places import CHARACTERS, COLUMNS, IGNORED, NOTHING, PARTS, SLOTS, Places, draw_places
+from qwen3vl.train.synthetic.places import (
+    CHARACTERS,
+    COLUMNS,
+    IGNORED,
+    NOTHING,
+    PARTS,
+    SLOTS,
+    Places,
+    draw_places,
+    shown_again,
+)
 from qwen3vl.train.synthetic.sample import Side
+from qwen3vl.train.synthetic.sides import rng_of
 from qwen3vl.train.synthetic.stream import in_processes
 
 WHAT = ("characters", "kinds", "colours", "edges", "middles")
@@ -142,17 +153,20 @@ def sight_work(
 ) -> Generator[StepWork, None, None]:
     """Steps without end, from sample `start` on: pictures of about `tokens` merged tokens each.
 
-    `limit`: the first so many samples again and again, which are kept once drawn. Of several processes each takes
-    `tokens` a step from its own share; all count on by as many as the one that took most. Raises InvalidParams if
-    they cannot share `limit` evenly.
+    `limit`: the first so many samples again and again, which are kept once drawn and changed a little from then on
+    (places.shown_again): else they are soon known by heart. Of several processes each takes `tokens` a step from its
+    own share; all count on by as many as the one that took most. Raises InvalidParams if they cannot share `limit`
+    evenly.
     """
     if limit is not None and limit % ranks.size:
         raise InvalidParams(f"limit={limit} cannot be shared evenly by {ranks.size} processes")
-    numbers: Iterator[int] = itertools.count(start)
-    if limit is not None:
-        numbers = itertools.cycle([*range(start % limit, limit), *range(start % limit)])
-    number, own = start, None if limit is None else limit // ranks.size
-    with closing(_drawn(seed, ranks.share(numbers), workers, own)) as drawn:
+    number, numbers = start, ranks.share(itertools.count(start))
+    draw = partial(draw_places, "train", seed)
+    if limit is None:
+        samples_drawn = in_processes(draw, numbers, workers)
+    else:
+        samples_drawn = _kept(seed, draw, numbers, workers, limit, limit // ranks.size)
+    with closing(samples_drawn) as drawn:
         while True:
             samples: list[Places] = []
             while sum(s.num_tokens for s in samples) < tokens:
@@ -164,17 +178,21 @@ def sight_work(
             yield StepWork((sight_batch(samples, settings),), number)
 
 
-def _drawn(seed: int, numbers: Iterator[int], workers: int, limit: int | None) -> Generator[Places, None, None]:
-    draw = partial(draw_places, "train", seed)
-    if limit is None:
-        yield from in_processes(draw, numbers, workers)
-        return
+def _kept(
+    seed: int, draw: Callable[[int], Places], numbers: Iterator[int], workers: int, limit: int, own: int
+) -> Generator[Places, None, None]:
+    """Sample number % limit of each number; the first `own` numbers are all that this process ever draws."""
+
+    def shown(sample: Places, number: int) -> Places:
+        return sample if number < limit else shown_again(sample, rng_of("train", seed, "shown again", number))
+
+    firsts = list(itertools.islice(numbers, own))
     kept: list[Places] = []
-    for sample in in_processes(draw, itertools.islice(numbers, limit), workers):
+    for number, sample in zip(firsts, in_processes(draw, (number % limit for number in firsts), workers), strict=True):
         kept.append(sample)
-        yield sample
-    while True:
-        yield from kept
+        yield shown(sample, number)
+    for number, sample in zip(numbers, itertools.cycle(kept), strict=False):
+        yield shown(sample, number)
 
 
 # -------------------------------------------------------------------------------------- objective

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 
@@ -15,10 +17,12 @@ from qwen3vl.train.synthetic.places import (
     CHARACTERS,
     IGNORED,
     NOTHING,
+    Places,
     characters_at,
     draw_places,
     middles_at,
     of_scene,
+    shown_again,
     things_at,
 )
 from qwen3vl.train.synthetic.sides import rng_of
@@ -110,3 +114,44 @@ def test_the_colour_told_is_seen_there() -> None:
         others += list(share[sample.colours_M4 != red])
     assert len(told) > 20 and np.mean(np.array(told) > 0.02) > 0.85  # the rest are corners of moons, gaps of ladders
     assert np.mean(np.array(others) > 0.4) < 0.02
+
+
+def test_text_shown_again_takes_its_truth_along() -> None:
+    """Each column of 4 pixels is as bright as what is told of it, in the one channel that says so."""
+    rng = random.Random(0)
+    characters_MS = np.array([[rng.randint(0, 90) for _ in range(16)] for _ in range(3)], np.int16)
+    brightness = np.repeat(characters_MS[:, :8].flatten(), 4).astype(np.uint8)
+    picture = np.zeros((32, 96, 3), np.uint8)
+    picture[..., 1] = brightness
+    untold = np.full((3, 16), IGNORED, np.int16)
+    sample = Places(picture, characters_MS, untold[:, :4], untold[:, :4], untold, middles_at((1, 3)))
+    moves, dark = set(), 0
+    for seed in range(40):
+        again = shown_again(sample, random.Random(seed))
+        shown = again.picture if again.picture.min() == 0 else 255 - again.picture
+        dark += again.picture.min() == 0
+        (channel,) = np.flatnonzero(shown.any(axis=(0, 1)))
+        assert (shown[5, ::4, channel] == again.characters_MS[:, :8].flatten()).all()
+        upper, lower = again.characters_MS[:, :8].flatten(), again.characters_MS[:, 8:].flatten()
+        (move,) = {m for m in range(24) if (np.roll(characters_MS[:, :8].flatten(), m) == upper).all()}
+        assert (np.roll(characters_MS[:, 8:].flatten(), move) == lower).all()
+        moves.add(move)
+        assert (again.middles_M2 == sample.middles_M2).all()
+    assert len(moves) > 12 and 20 < dark < 36
+
+
+def test_scenes_shown_again_are_as_they_were_or_mirrored() -> None:
+    things = [Thing(NAMES[0], "red", (3, 5, 29, 28)), Thing(NAMES[1], "blue", (41, 20, 61, 90))]
+    kinds_M4, colours_M4, edges_ME = things_at(things, (3, 2))
+    picture = np.arange(96 * 64 * 3).reshape(96, 64, 3).astype(np.uint8)
+    untold = np.full((6, 16), IGNORED, np.int16)
+    sample = Places(picture, untold, kinds_M4, colours_M4, edges_ME, middles_at((3, 2)))
+    mirrored = [Thing(NAMES[0], "red", (35, 5, 61, 28)), Thing(NAMES[1], "blue", (3, 20, 23, 90))]
+    kinds_M4, colours_M4, edges_ME = things_at(mirrored, (3, 2))
+    found = [shown_again(sample, random.Random(seed)) for seed in range(20)]
+    turned = [each for each in found if not (each.picture == picture).all()]
+    assert 4 < len(turned) < 16
+    for each in turned:
+        assert (each.picture == picture[:, ::-1]).all()
+        assert (each.kinds_M4 == kinds_M4).all() and (each.colours_M4 == colours_M4).all()
+        assert (each.edges_ME == edges_ME).all() and (each.middles_M2 == sample.middles_M2).all()

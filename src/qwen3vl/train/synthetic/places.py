@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -67,6 +67,11 @@ class Places:
     def num_tokens(self) -> int:
         return len(self.characters_MS)
 
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Merged tokens down and across."""
+        return self.picture.shape[0] // TOKEN, self.picture.shape[1] // TOKEN
+
 
 def draw_places(side: Side, seed: int, index: int) -> Places:
     """Sample `index`: a line of text, a block of lines or a scene of things; a pure function of its arguments and the
@@ -74,6 +79,47 @@ def draw_places(side: Side, seed: int, index: int) -> Places:
     rng = rng_of(side, seed, "places", index)
     (draw,) = rng.choices((of_scene, of_block, of_line), (SCENES, BLOCKS, 1 - SCENES - BLOCKS))
     return draw(rng, side)
+
+
+def shown_again(sample: Places, rng: random.Random) -> Places:
+    """The sample as it was not shown before: text in other colours and elsewhere beside the patches, scenes mirrored
+    or as they were. What is told goes with what it is told of."""
+    if (sample.characters_MS != IGNORED).any():
+        return _moved(sample, rng)
+    return _mirrored(sample) if rng.random() < 0.5 else sample
+
+
+def _moved(sample: Places, rng: random.Random) -> Places:
+    """Round about by whole columns; of a single line up or down a little; colours exchanged, or dark for light."""
+    picture, (down, across) = sample.picture, sample.tokens
+    columns = rng.randrange(across * COLUMNS)
+    picture = np.roll(picture, columns * (TOKEN // COLUMNS), axis=1)
+    if down == 1:
+        rows = np.clip(np.arange(TOKEN) + rng.randint(-3, 3), 0, TOKEN - 1)
+        picture = picture[rows]
+    picture = picture[..., rng.sample(range(3), 3)]
+    if rng.random() < 0.3:
+        picture = 255 - picture
+    slots = np.roll(_in_columns(sample.characters_MS, (down, across)), columns, axis=1)
+    return replace(sample, picture=np.ascontiguousarray(picture), characters_MS=_by_token(slots))
+
+
+def _mirrored(sample: Places) -> Places:
+    def turned(values: np.ndarray) -> np.ndarray:
+        """Of the patches of all tokens."""
+        grid = values.reshape(*sample.tokens, 2, 2, -1)
+        return grid[:, ::-1, :, ::-1].reshape(values.shape)
+
+    edges_M44 = turned(sample.edges_ME).reshape(-1, 4, 4)
+    far = np.where(edges_M44 == IGNORED, IGNORED, PARTS + 1 - edges_M44)
+    edges_M44 = np.stack([far[..., 2], edges_M44[..., 1], far[..., 0], edges_M44[..., 3]], axis=2)
+    return replace(
+        sample,
+        picture=np.ascontiguousarray(sample.picture[:, ::-1]),
+        kinds_M4=turned(sample.kinds_M4),
+        colours_M4=turned(sample.colours_M4),
+        edges_ME=edges_M44.reshape(-1, 16).astype(np.int16),
+    )
 
 
 def of_line(rng: random.Random, side: Side) -> Places:
@@ -122,8 +168,18 @@ def characters_at(text: str, boxes: np.ndarray, tokens: tuple[int, int]) -> np.n
         column = slots[y // TOKEN, x * COLUMNS // TOKEN]
         free = np.flatnonzero(column == NOTHING)[:1]
         column[free] = _CHARACTER.get(text[at], IGNORED)
-    by_token = slots.reshape(tokens[0], tokens[1], COLUMNS, SLOTS).swapaxes(2, 3)
+    return _by_token(slots)
+
+
+def _by_token(slots: np.ndarray) -> np.ndarray:
+    """(tokens down, columns of the whole picture, SLOTS) -> (M, 16)"""
+    by_token = slots.reshape(len(slots), -1, COLUMNS, SLOTS).swapaxes(2, 3)
     return by_token.reshape(-1, SLOTS * COLUMNS)
+
+
+def _in_columns(characters_MS: np.ndarray, tokens: tuple[int, int]) -> np.ndarray:
+    """What `_by_token` came from."""
+    return characters_MS.reshape(*tokens, SLOTS, COLUMNS).swapaxes(2, 3).reshape(tokens[0], -1, SLOTS)
 
 
 def middles_at(tokens: tuple[int, int]) -> np.ndarray:
