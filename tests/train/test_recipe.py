@@ -21,7 +21,7 @@ from tests.train.test_run import Recorder
 
 __all__ = ["base_fonts"]
 
-SHORT = (Seeing("see", 2, 24, 1e-3), Answering("begin", "first_count,first_color=2", 3, 256, 1e-3, 0.5))
+SHORT = (Seeing("see", 2, 24, 1e-3, kept=40), Answering("begin", "first_count,first_color=2", 3, 256, 1e-3, 0.5))
 
 
 @pytest.fixture

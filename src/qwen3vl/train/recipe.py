@@ -2,7 +2,7 @@
 
     OUT/new                       random weights and a tokenizer (small.py)
     OUT/see                       the tower alone learns what lies where (sight_run.py)
-    OUT/begin, answer, settle     the whole model answers, easy questions first (run.py)
+    OUT/begin, answer             the whole model answers, easy questions first (run.py)
     OUT/model                     the newest weights in bfloat16, ready to be used or packed
 
 `through` goes on where the last call stopped, inside a stage too. It may be stopped at any time and its newest
@@ -33,6 +33,7 @@ from qwen3vl.train.state import copy_processor_files, last_state, saved_states
 SIZE = "small"
 SEED = 0
 SAVE_EVERY = 250
+DECAY = 0.95  # share of a stage's steps in which its rate falls in a straight line
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +63,26 @@ class Stage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seeing:
-    """The tower alone, with `tokens` merged tokens a step."""
+    """The tower alone, with `tokens` merged tokens a step and a rate that falls from the beginning.
+
+    Attributes:
+        kept: pictures that are drawn; then they are shown again, changed a little: drawing takes as long as learning.
+    """
 
     name: str
     steps: int
     tokens: int
     rate: float
+    kept: int
 
     def go(self, base: Path, folder: Path, means: Means, go_on: bool) -> bool:
+        steps = means.steps(self.steps)
+        warmup = min(0.1, 100 / steps)
         settings = sight_settings(
-            steps=means.steps(self.steps), tokens=self.tokens // means.ranks.size, lr=self.rate, seed=SEED,
-            workers=means.workers, save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
+            steps=steps, tokens=self.tokens // means.ranks.size, lr=self.rate, seed=SEED, workers=means.workers,
+            warmup=warmup, decay=min(DECAY, 1 - warmup), save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
         )  # fmt: skip
-        run = SightRun(model=str(base), out=folder, settings=settings, device=means.device)
+        run = SightRun(model=str(base), out=folder, settings=settings, limit=self.kept, device=means.device)
         return see(SightRun.of_folder(folder) if go_on else run, go_on=go_on, logs=means.logs)[1]
 
 
@@ -104,7 +112,7 @@ class Answering:
         warmup = min(0.1, 100 / steps)
         settings = TrainSettings(
             language_lr=self.rate, mergers_lr=self.rate, vision_lr=self.tower * self.rate or None, steps=steps,
-            tokens_per_batch=self.tokens // means.ranks.size, too_long="skip", optimizer="muon", weight_decay=0.05,
+            tokens_per_batch=self.tokens // means.ranks.size, too_long="alone", optimizer="muon", weight_decay=0.05,
             beta2=0.98, schedule="wsd", warmup=warmup, decay=min(self.decay, 1 - warmup), final_share=self.last,
             seed=self.seed, workers=means.workers, save_every=SAVE_EVERY, evaluate_every=2 * SAVE_EVERY,
         )  # fmt: skip
@@ -123,24 +131,17 @@ _BEGIN = (
     "read_word=25,read_line=12,read_block=1"
 )
 _ANSWER = (
-    "first_color=6,first_shape=10,first_place=4,first_count=5,question_color=4,question_kind=4,question_place=4,"
-    "question_presence=2,question_relation=2,question_size=1,question_extreme=1,count=8,interview_small=4,"
-    "interview_scene=0.5,interview_screen=0.5,interview_receipt=0.2,receipt_total=0.3,read_glyphs=2,read_word=25,"
-    "read_line=30,read_block=3,spot_words_scattered=0.7,locate_small=3,widget_locate=0.5,widget_click_small=0.1,"
-    "table_html_small=1,clip_moment_small=0.7"
-)
-_SETTLE = (
-    "first_color=1.5,first_shape=2,first_place=1,first_count=3,question_color=7,question_kind=9,question_place=7,"
-    "question_presence=2,question_relation=3,question_size=1.5,question_extreme=1.5,count=11,interview_small=4,"
-    "interview_scene=1,interview_screen=0.4,interview_receipt=0.3,receipt_total=0.4,receipt_fields=0.2,read_glyphs=1,"
-    "read_word=25,read_line=30,read_block=3,spot_words_scattered=1,locate_small=4,locate=0.3,widget_locate=0.6,"
-    "widget_click_small=0.1,table_html_small=1.2,clip_moment_small=1"
+    "first_color=1,first_shape=1.2,first_place=0.7,first_count=2,question_color=2,question_kind=3,question_place=3,"
+    "question_presence=0.5,question_relation=2,question_size=0.5,question_extreme=0.5,count=8,count_boxes=0.5,"
+    "interview_questions=16,interview_counts=14,interview_small=2.5,interview_scene=1.5,read_word=45,read_line=75,"
+    "read_glyphs=0.5,read_block=5,locate_small=4,locate=2,widget_locate=1.5,interview_screen=1,interview_clicks=0.4,"
+    "table_html_small=1,table_html=0.2,clip_moment_small=2.5,clip_moment=0.3,interview_clip=2.5,"
+    "spot_words_scattered=0.6,interview_text=0.2,interview_receipt=0.5,receipt_total=1,receipt_fields=0.4"
 )
 STAGES: tuple[Stage, ...] = (
-    Seeing("see", 13_000, 512, 4e-3),
+    Seeing("see", 24_000, 512, 3e-3, kept=160_000),
     Answering("begin", _BEGIN, 2500, 1536, 4e-3, tower=0.0),
-    Answering("answer", _ANSWER, 5000, 1536, 3e-3, tower=0.3, decay=0.95, last=0.4, seed=1),
-    Answering("settle", _SETTLE, 5000, 1536, 1.3e-3, tower=0.3, decay=0.95, seed=2),
+    Answering("answer", _ANSWER, 25_000, 1536, 1.2e-3, tower=0.3, decay=DECAY, seed=1),
 )
 
 
