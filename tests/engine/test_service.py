@@ -305,8 +305,8 @@ def test_many_are_taken_a_little_ahead_and_closing_ends_them(service: Service) -
     for _ in range(3):
         assert next(answers).error is None
     answers.close()  # type: ignore[attr-defined]
-    # An answer may be read before its end is counted, which is when another request is taken for it.
-    assert MOST_AHEAD <= next(taken) <= 3 + MOST_AHEAD + MOST_KEPT
+    # An end is counted behind the answer, and another request taken behind that: of three, one is sure to be replaced.
+    assert 1 + MOST_AHEAD <= next(taken) <= 3 + MOST_AHEAD + MOST_KEPT
 
 
 def test_what_the_iterable_raises_reaches_the_caller(service: Service) -> None:

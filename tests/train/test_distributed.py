@@ -17,9 +17,9 @@ from qwen3vl.model.checkpoint import load_model
 from qwen3vl.train.distributed import WINDOW, Ranks, fill_together, window_start
 from qwen3vl.train.examples import Encoded, Encoder
 from qwen3vl.train.lora import load_adapter
-from qwen3vl.train.packing import Filled, TooLong
+from qwen3vl.train.packing import Filled
 from qwen3vl.train.run import TrainRun, train
-from qwen3vl.train.settings import TrainSettings
+from qwen3vl.train.settings import TooLong, TrainSettings
 from qwen3vl.train.sources import DataFile
 from tests import models
 from tests.train import tiny

@@ -37,7 +37,8 @@ from qwen3vl.model.text import DecoderLayer
 from qwen3vl.model.vision import VisionBlock
 from qwen3vl.train.examples import IGNORED, Encoded
 from qwen3vl.train.loss import Loss, Objective
-from qwen3vl.train.packing import Filled, TooLong, TrainBatch, takes
+from qwen3vl.train.packing import Filled, TrainBatch, takes
+from qwen3vl.train.settings import TooLong
 
 T = TypeVar("T")
 WINDOW = 64  # conversations of each process whose lengths are told to the others at a time

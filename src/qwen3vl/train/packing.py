@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from qwen3vl.errors import DataError
 from qwen3vl.model.positions import mrope_positions
 from qwen3vl.model.vision import Grid
 from qwen3vl.train.examples import IGNORED, Encoded
+from qwen3vl.train.settings import TooLong
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,6 @@ def pack(examples: Sequence[Encoded], merge_size: int) -> TrainBatch:
         tuple(visual.grid_thw[1:] for visual in visuals for _ in range(visual.grid_thw[0])),
         tuple(example.where for example in examples),
     )
-
-
-TooLong = Literal["error", "skip", "alone"]  # what becomes of a conversation that is longer than a batch
 
 
 @dataclass(frozen=True, slots=True)

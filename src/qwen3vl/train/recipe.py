@@ -6,8 +6,8 @@
     OUT/model                     the newest weights in bfloat16, ready to be used or packed
 
 `through` goes on where the last call stopped, inside a stage too. It may be stopped at any time and its newest
-weights written out (`export`): a stage's learning rate falls only at its end, so weights from within are a little worse
-than they could be. Several processes of torchrun share the tokens of every step.
+weights written out (`export`): rates fall to nothing at a stage's end, so weights from within are worse than they
+will be. Several processes of torchrun share the tokens of every step.
 """
 
 from __future__ import annotations

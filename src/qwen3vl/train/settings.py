@@ -16,6 +16,7 @@ from qwen3vl.errors import InvalidParams
 from qwen3vl.settings import MediaOptions, check_choice, check_integer, check_number
 
 Schedule = Literal["cosine", "wsd", "constant"]
+TooLong = Literal["error", "skip", "alone"]
 Precision = Literal["auto", "float32", "bfloat16"]
 OptimizerName = Literal["adamw", "muon"]
 
@@ -89,7 +90,7 @@ class TrainSettings:
     epochs: float | None = None
     tokens_per_batch: int = 8192
     accumulate: int = 1
-    too_long: Literal["error", "skip", "alone"] = "error"
+    too_long: TooLong = "error"
     schedule: Schedule = "cosine"
     warmup: float = 0.03
     decay: float = 0.2
