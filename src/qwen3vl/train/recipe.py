@@ -132,11 +132,11 @@ _BEGIN = (
 )
 _ANSWER = (
     "first_color=1,first_shape=1.2,first_place=0.7,first_count=2,question_color=2,question_kind=3,question_place=3,"
-    "question_presence=0.5,question_relation=2,question_size=0.5,question_extreme=0.5,count=8,count_boxes=0.5,"
-    "interview_questions=16,interview_counts=14,interview_small=2.5,interview_scene=1.5,read_word=45,read_line=75,"
-    "read_glyphs=0.5,read_block=5,locate_small=4,locate=2,widget_locate=1.5,interview_screen=1,interview_clicks=0.4,"
-    "table_html_small=1,table_html=0.2,clip_moment_small=2.5,clip_moment=0.3,interview_clip=2.5,"
-    "spot_words_scattered=0.6,interview_text=0.2,interview_receipt=0.5,receipt_total=1,receipt_fields=0.4"
+    "question_presence=0.5,question_relation=2,question_size=0.5,question_extreme=0.5,count=6,count_boxes=0.3,"
+    "interview_questions=12,interview_counts=12,interview_small=2,interview_scene=1.5,read_word=35,read_line=65,"
+    "read_glyphs=0.5,read_block=5,locate_small=10,locate=7,widget_locate=5,interview_screen=3,interview_clicks=0.9,"
+    "table_html_small=1.2,table_html=0.2,clip_moment_small=2.5,clip_moment=0.3,interview_clip=2.5,"
+    "spot_words_scattered=1.2,interview_text=0.3,interview_receipt=0.5,receipt_total=1,receipt_fields=0.4"
 )
 STAGES: tuple[Stage, ...] = (
     Seeing("see", 24_000, 512, 3e-3, kept=160_000),

@@ -7,7 +7,7 @@ something is learnt):
 
               tower              decoder            parameters   patch   merged token   text token   head
     tiny      4 x 96, mlp 256    4 x 128, mlp 384      2.4 M      0.5        1.6           0.8        0.3
-    small     4 x 128, mlp 512   4 x 160, mlp 416      4.0 M      1.0        2.5           1.1        0.3
+    small     6 x 128, mlp 512   6 x 160, mlp 416      5.2 M      1.4        3.3           1.9        0.3
     medium    6 x 192, mlp 768   5 x 256, mlp 704     10.5 M      3.0        6.8           3.7        0.5
     large     8 x 192, mlp 768   6 x 320, mlp 896     14.7 M      3.9       10.0           6.6        0.7
 
@@ -70,7 +70,7 @@ class SmallSize:
 
 SIZES = {
     "tiny": SmallSize(2048, 96, 4, 256, 16, 128, 4, 384, 4, 2, 32, (6, 5, 5)),
-    "small": SmallSize(2048, 128, 4, 512, 32, 160, 4, 416, 6, 2, 32, (6, 5, 5)),
+    "small": SmallSize(2048, 128, 6, 512, 32, 160, 6, 416, 6, 6, 32, (6, 5, 5)),
     "medium": SmallSize(2048, 192, 6, 768, 32, 256, 5, 704, 4, 2, 64, (12, 10, 10)),
     "large": SmallSize(2048, 192, 8, 768, 32, 320, 6, 896, 4, 2, 64, (12, 10, 10)),
 }
