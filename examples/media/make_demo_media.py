@@ -3,7 +3,8 @@
     python examples/media/make_demo_media.py
 
 All of it comes from the held-out side of the package's generator: fonts, words, layouts and themes that no model was
-trained on. Which ones depends on SEED and the installed fonts alone; the files in the repository were made once.
+trained on. Which ones depends on SEED and the installed fonts alone; the files in the repository were made once. The
+receipt is the first; screen, things and clip are picked: of 29, 56 and 95 the shipped model gets 2, 15 and 4 right.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from qwen3vl.types import VideoPart
 
 HERE = Path(__file__).parent
 SEED = 2026
-SCREEN, THINGS, CLIP = 6, 3, 8  # which samples of this seed: a named button, several things, one event
+SCREEN, THINGS, CLIP = 131, 30, 27  # which samples of this seed: a named button, several things, one event
 FORM = ("company", "date", "total")
 
 
